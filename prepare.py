@@ -1,0 +1,261 @@
+"""Tokenise and align raw rows once: token ids, labels and offsets on disk, split in train and validation."""
+
+import argparse
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import spans
+import tekken
+from common import Parser, UserError, atomic_folder, fraction, positive_int, run
+from dataset import FORMAT_VERSION, LANGUAGE, SPLITS, Rows, Split, SplitWriter
+from rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
+
+HUB_DATASET = "ai4privacy/pii-masking-200k"
+HUB_REVISION = "7c22e6816b8fc24b7781e9f4e22016c698842dd0"
+HUB_FILES = ("english_pii_43k.jsonl", "french_pii_62k.jsonl")
+ROWS_A_CHUNK = 4096
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    started = time.perf_counter()
+    sources = [Source(path) for path in arguments.input] if arguments.input else hub_sources()
+    with atomic_folder(arguments.output, mode=0o700) as folder:
+        staged = stage(sources, folder)
+        check_rejected(staged, arguments.max_rejected)
+        labels, new_ids = sorted_labels(staged.label_ids)
+        in_validation = choose_validation(staged.skeletons, arguments.validation_fraction, arguments.seed)
+        write_splits(Split(staged.folder), in_validation, new_ids, folder)
+        staged.remove()
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "labels": labels,
+            "tokenizer": tekken.load().describe(),
+            "sources": [{"file": s.name, "sha256": s.sha256, "rows": s.rows} for s in sources],
+            "seed": arguments.seed,
+            "statistics": statistics(folder, len(labels), staged, arguments.max_length),
+        }
+        (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print_statistics(meta["statistics"])
+    print(f"wrote {arguments.output} in {time.perf_counter() - started:.1f} s")
+    print(f'read it: PIITokenDataset("{arguments.output}/train")   look at it: python check_dataset.py', end="")
+    print(f" --data {arguments.output}")
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--input", type=Path, nargs="+", help=f".jsonl, .jsonl.gz, .json (default: {HUB_DATASET})")
+    parser.add_argument("--output", type=Path, default=Path("data/prepared"), help="folder to write")
+    parser.add_argument("--validation-fraction", type=fraction, default=0.1, help="share of the rows (0.1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the split (0)")
+    parser.add_argument("--max-rejected", type=fraction, default=0.01, help="share of rows that may be refused (0.01)")
+    parser.add_argument("--max-length", type=positive_int, default=96, help="for the statistics only: nothing is cut")
+    return parser.parse_args(argv)
+
+
+def hub_sources() -> list[Source]:
+    """The English and French files of pii-masking-200k, from the hub or its cache on this machine."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return [
+            Source(
+                Path(hf_hub_download(HUB_DATASET, name, repo_type="dataset", revision=HUB_REVISION)),
+                name=f"{HUB_DATASET}@{HUB_REVISION[:12]}/{name}",
+            )
+            for name in HUB_FILES
+        ]
+    except Exception as error:  # the hub client passes on whatever its HTTP library raises
+        raise UserError(
+            f"cannot download {HUB_DATASET} from the Hugging Face hub ({type(error).__name__}): "
+            f"pass local files, as in --input {' '.join(HUB_FILES)}"
+        ) from None
+
+
+@dataclass
+class Staged:
+    """All accepted rows in their order, on disk, before the split; label ids as the labels came."""
+
+    folder: Path
+    label_ids: dict[str, int] = field(default_factory=lambda: {OUTSIDE: 0})
+    skeletons: list[int] = field(default_factory=list)  # a 64-bit hash a row
+    accepted: int = 0
+    rejected: Counter = field(default_factory=Counter)  # by reason
+    first_rejected: str = ""  # where, and why
+    overlapping: int = 0
+    blank: int = 0
+
+    def remove(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
+
+
+def stage(sources: Sequence[Source], folder: Path) -> Staged:
+    """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl."""
+    staged = Staged(folder / "staged")
+    accepted = accepted_rows(sources, folder / "rejected.jsonl", staged)
+    with SplitWriter(staged.folder) as writer:
+        while chunk := list(islice(accepted, ROWS_A_CHUNK)):
+            writer.append(align(chunk, staged.label_ids))
+            staged.skeletons += [
+                int.from_bytes(hashlib.blake2b(skeleton(row).encode(), digest_size=8).digest()) for row in chunk
+            ]
+            staged.accepted += len(chunk)
+            staged.overlapping += sum(row.overlapping for row in chunk)
+            staged.blank += sum(row.blank for row in chunk)
+    return staged
+
+
+def accepted_rows(sources: Sequence[Source], rejected_path: Path, staged: Staged) -> Iterator[Row]:
+    """The rows that can be right; the others are written to `rejected_path`, which only its owner can read."""
+    rejected_path.touch(mode=0o600)
+    with rejected_path.open("w", encoding="utf-8") as rejected, tqdm(unit=" rows", desc="prepare") as bar:
+        for source in sources:
+            for number, line in source.lines():
+                bar.update()
+                try:
+                    yield parse_row(line, source.language)
+                except RowError as error:
+                    staged.rejected[str(error)] += 1
+                    staged.first_rejected = staged.first_rejected or f"{source.name} line {number}: {error}"
+                    raw = line.decode("utf-8", "replace").rstrip("\r\n")
+                    record = {"file": source.name, "line": number, "reason": str(error), "row": raw}
+                    rejected.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def align(chunk: list[Row], label_ids: dict[str, int]) -> Rows:
+    """Tokenise some rows and tag their tokens; labels that are new get the next ids."""
+    texts = [row.text for row in chunk]
+    joined, tokens = spans.JoinedText.of(texts), tekken.load().encode(texts)
+    flat = [(s, e, label_ids.setdefault(label, len(label_ids))) for row in chunk for s, e, label in row.spans]
+    span_array = np.array(flat, dtype=np.int32).reshape(-1, 3)
+    span_counts = np.array([len(row.spans) for row in chunk], dtype=np.int64)
+    tags = spans.tag_tokens(joined, tokens.token_counts, tokens.token_bytes, span_array, span_counts)
+    return Rows(
+        tokens={"token_ids": tokens.token_ids, **tags._asdict()},
+        token_counts=tokens.token_counts,
+        text=np.frombuffer("".join(texts).encode(), np.uint8),
+        text_counts=np.diff(joined.char_bytes[joined.starts]),
+        spans=span_array,
+        span_counts=span_counts,
+        languages=np.array([row.language for row in chunk], LANGUAGE),
+    )
+
+
+def check_rejected(staged: Staged, limit: float) -> None:
+    rejected = sum(staged.rejected.values())
+    rows = staged.accepted + rejected
+    if not rows:
+        raise UserError("the input holds no rows")
+    if rejected > limit * rows or not staged.accepted:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in staged.rejected.most_common())
+        raise UserError(
+            f"{rejected} of {rows} rows cannot be right ({reasons}; the first is {staged.first_rejected}): "
+            f"mend the input or raise --max-rejected; nothing was written",
+            code=1,
+        )
+
+
+def sorted_labels(label_ids: dict[str, int]) -> tuple[list[str], np.ndarray]:
+    """The labels with O first and the others sorted, and the new id of each old id."""
+    labels = [OUTSIDE, *sorted(set(label_ids) - {OUTSIDE})]
+    new_ids = np.zeros(len(labels), dtype=np.int64)
+    new_ids[[label_ids[label] for label in labels]] = np.arange(len(labels))
+    return labels, new_ids
+
+
+def choose_validation(skeletons: Sequence[int], share: float, seed: int) -> np.ndarray:
+    """[rows] bool: which rows are validation, whole skeletons at a time, as near below `share` as whole ones come."""
+    _, group, sizes = np.unique(np.array(skeletons, dtype=np.uint64), return_inverse=True, return_counts=True)
+    chosen = np.zeros(len(sizes), dtype=bool)
+    wanted = round(share * len(skeletons))
+    for index in np.random.default_rng(seed).permutation(len(sizes)):
+        if sizes[index] <= wanted:
+            chosen[index] = True
+            wanted -= sizes[index]
+    if wanted and not chosen.any() and len(sizes) > 1:  # every skeleton is too large: a validation split all the same
+        chosen[np.argmin(sizes)] = True
+    return chosen[group]
+
+
+def write_splits(staged: Split, in_validation: np.ndarray, new_ids: np.ndarray, folder: Path) -> None:
+    """Copy the staged rows to their splits, in their order, with the final label ids."""
+    for name, wanted in zip(SPLITS, (~in_validation, in_validation), strict=True):
+        indices = np.flatnonzero(wanted)
+        with SplitWriter(folder / name) as writer:
+            for start in range(0, len(indices), ROWS_A_CHUNK):
+                rows = staged.rows(indices[start : start + ROWS_A_CHUNK])
+                rows.tokens["label_ids"] = new_ids[rows.tokens["label_ids"]]
+                rows.spans[:, 2] = new_ids[rows.spans[:, 2]]
+                writer.append(rows)
+
+
+def statistics(folder: Path, num_labels: int, staged: Staged, max_length: int) -> dict:
+    """The documented figures and what lies beyond `max_length`, over both splits."""
+    counts: Counter = Counter()
+    splits = {name: Split(folder / name) for name in SPLITS}
+    for split in splits.values():
+        for rows in split.chunks():
+            counts.update(count_rows(rows, max_length))
+    tokens = max(1, counts["tokens"])
+    return {
+        "training_examples": len(splits["train"]),
+        "validation_examples": len(splits["validation"]),
+        "labels": num_labels,
+        "average_sequence_length": round(counts["tokens"] / staged.accepted, 2),
+        "non_o_token_ratio": round(counts["pii_tokens"] / tokens, 4),
+        "tokens": counts["tokens"],
+        "spans": counts["spans"],
+        "max_length": max_length,
+        "rows_beyond_max_length": counts["rows_beyond"],
+        "tokens_beyond_max_length": counts["tokens_beyond"],
+        "spans_beyond_max_length": counts["spans_beyond"],
+        "touching_spans": counts["touching"],
+        "overlapping_spans_dropped": staged.overlapping,
+        "blank_spans_dropped": staged.blank,
+        "spans_without_a_token": counts["spans"] - counts["begins"],
+        "rejected_rows": dict(staged.rejected.most_common()),
+        "rows_by_language": {key[5:]: n for key, n in sorted(counts.items()) if key.startswith("lang ")},
+    }
+
+
+def count_rows(rows: Rows, max_length: int) -> dict[str, int]:
+    """What `statistics` adds up. A span is beyond `max_length` when a model that cuts there would not see all of it."""
+    row_of_span = np.repeat(np.arange(len(rows.token_counts)), rows.span_counts)
+    longer = rows.token_counts > max_length
+    cut = np.full(len(longer), np.iinfo(np.int64).max)  # offset of the first character beyond, for each row
+    cut[longer] = rows.tokens["char_starts"][spans.starts_of(rows.token_counts)[:-1][longer] + max_length]
+    touching = (rows.spans[1:, 0] == rows.spans[:-1, 1]) & (row_of_span[1:] == row_of_span[:-1])
+    languages, numbers = np.unique(rows.languages, return_counts=True)
+    return {
+        "tokens": len(rows.tokens["label_ids"]),
+        "pii_tokens": int((rows.tokens["label_ids"] != spans.OUTSIDE_ID).sum()),
+        "begins": int(rows.tokens["begins"].sum()),
+        "spans": len(rows.spans),
+        "touching": int(touching.sum()),
+        "rows_beyond": int(longer.sum()),
+        "tokens_beyond": int(np.maximum(rows.token_counts - max_length, 0).sum()),
+        "spans_beyond": int((rows.spans[:, 1] > cut[row_of_span]).sum()),
+        **{f"lang {language}": int(n) for language, n in zip(languages, numbers, strict=True)},
+    }
+
+
+def print_statistics(figures: dict) -> None:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{n} {key}" for key, n in value.items()) or "none"
+        print(f"  {name.replace('_', ' '):28s} {value}")
+
+
+if __name__ == "__main__":
+    run(main)

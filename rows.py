@@ -1,0 +1,227 @@
+"""Raw rows of every form people have → text, language and clean character spans, or the reason why not.
+
+The forms are recognised by their fields; README.md shows one row of each.
+"""
+
+import ast
+import bisect
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from common import UserError
+
+Span = tuple[int, int, str]  # start, end (exclusive), label; in code points
+
+OUTSIDE = "O"
+UNKNOWN_LANGUAGE = "und"  # ISO 639 for undetermined
+LANGUAGE_NAMES = {"english": "en", "french": "fr"}
+INSTANCE_SUFFIX = re.compile(r"_\d+$")
+LITERAL_LIMIT = 10_000_000  # characters of Python notation that are parsed at most
+SKELETON_NOISE = re.compile(r"\s+")
+DIGITS = re.compile(r"\d+")
+
+
+class RowError(ValueError):
+    """A row that cannot be right; the message is the reason and never holds the row's text."""
+
+
+class Row(NamedTuple):
+    text: str
+    language: str
+    spans: list[Span]  # sorted by start, trimmed, without overlaps
+    overlapping: int  # spans that lost to a longer or earlier one
+    blank: int  # spans over nothing but white space
+
+
+class Source:
+    """A file of raw rows. Iterate once over `lines()`; then `sha256` and `rows` are known."""
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.path = path
+        self.name = name or str(path)
+        self.language = language_of(path.name.split(".")[0].replace("-", "_").split("_"))
+        self.sha256 = ""
+        self.rows = 0
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """(line number from 1, raw JSON bytes); for a JSON list the element's number. Blank lines are no rows."""
+        try:
+            with self.path.open("rb") as file:
+                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            opener = gzip.open if self.path.suffix == ".gz" else open
+            with opener(self.path, "rb") as file:
+                for number, line in list_elements(file) if self._is_list() else enumerate(file, start=1):
+                    line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                    if line.strip():
+                        self.rows += 1
+                        yield number, line
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"cannot read {self.path}: {getattr(error, 'strerror', None) or error}") from None
+
+    def _is_list(self) -> bool:
+        if not self.path.name.removesuffix(".gz").endswith(".json"):
+            return False
+        opener = gzip.open if self.path.suffix == ".gz" else open
+        with opener(self.path, "rb") as file:
+            return file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def list_elements(file) -> Iterator[tuple[int, bytes]]:
+    """The elements of a JSON list, each as JSON again, so that every row goes one way."""
+    try:
+        elements = json.loads(file.read().decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise UserError(f"{file.name} holds no valid JSON list: if it is JSON Lines, rename it to .jsonl") from None
+    for number, element in enumerate(elements, start=1):
+        yield number, json.dumps(element).encode()
+
+
+def language_of(words: list[str]) -> str:
+    """The first of the words that names a language ("english", "fr"), as ISO 639; else `und`."""
+    for word in words:
+        word = word.strip().lower()
+        if word in LANGUAGE_NAMES.values():
+            return word
+        if word in LANGUAGE_NAMES:
+            return LANGUAGE_NAMES[word]
+    return UNKNOWN_LANGUAGE
+
+
+def parse_row(line: bytes, default_language: str = UNKNOWN_LANGUAGE) -> Row:
+    """One raw row → Row. Raises RowError with the reason."""
+    try:
+        fields = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise RowError("not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise RowError("broken JSON") from None
+    if not isinstance(fields, dict):
+        raise RowError("not a JSON object")
+    text, spans = text_and_spans(fields)
+    if not isinstance(text, str) or not text.strip():
+        raise RowError("no text")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RowError("text with a lone surrogate") from None
+    kept, blank = checked_spans(text, spans)
+    winners = without_overlaps(kept)
+    return Row(text, row_language(fields, default_language), winners, len(kept) - len(winners), blank)
+
+
+def row_language(fields: dict, default: str) -> str:
+    language = fields.get("language")
+    if not isinstance(language, str) or not language.strip():
+        return default
+    language = language.strip().lower()
+    code = LANGUAGE_NAMES.get(language) or re.split("[-_]", language)[0]
+    return code if re.fullmatch("[a-z]{2,8}", code) else default
+
+
+def text_and_spans(fields: dict) -> tuple[object, list]:
+    """The text and its unchecked (start, end, label, value or None) of whichever form the row has."""
+    if "full_text" in fields and "spans" in fields:  # presidio-research
+        keys = ("start_position", "end_position", "entity_type", "entity_value")
+        return fields["full_text"], records(fields["spans"], keys)
+    if "source_text" in fields and isinstance(fields.get("privacy_mask"), list):  # pii-masking-200k today
+        return fields["source_text"], records(fields["privacy_mask"], ("start", "end", "label", "value"))
+    for name in ("source_text", "unmasked_text"):
+        if name in fields and "span_labels" in fields:
+            return fields[name], triples(fields["span_labels"])
+    raise RowError("no known form")
+
+
+def records(spans: object, keys: tuple[str, str, str, str]) -> list:
+    if not isinstance(spans, list) or not all(isinstance(span, dict) for span in spans):
+        raise RowError("spans that are no list of objects")
+    return [tuple(span.get(key) for key in keys) for span in spans]
+
+
+def triples(spans: object) -> list:
+    if isinstance(spans, str):
+        spans = parse_notation(spans)
+    if not isinstance(spans, (list, tuple)):
+        raise RowError("spans that are no list")
+    if not all(isinstance(span, (list, tuple)) and len(span) == 3 for span in spans):
+        raise RowError("spans that are not [start, end, label]")
+    return [(*span, None) for span in spans]
+
+
+def parse_notation(notation: str) -> object:
+    """Spans written as JSON or as Python literals, in one string."""
+    if len(notation) > LITERAL_LIMIT:
+        raise RowError("span notation too long")
+    # without a double quote or a backslash, every single quote delimits a string: JSON but for the quotes, and JSON
+    # parses thirty times faster than Python's literals
+    plain = notation.replace("'", '"') if '"' not in notation and "\\" not in notation else notation
+    try:
+        return json.loads(plain)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(notation)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        raise RowError("span notation that is neither JSON nor Python") from None
+
+
+def checked_spans(text: str, spans: list) -> tuple[list[Span], int]:
+    """Spans in range, white space trimmed, `O` and duplicates dropped; and how many were blank. Raises RowError."""
+    kept: dict[Span, None] = {}  # a set that keeps the order
+    blank = 0
+    for start, end, label, value in spans:
+        if type(start) is not int or type(end) is not int:
+            raise RowError("offsets that are not integers")
+        if not isinstance(label, str) or not (label := INSTANCE_SUFFIX.sub("", label.strip())):
+            raise RowError("a span without a label")
+        if start < 0 or end > len(text):
+            raise RowError("offsets out of range")
+        if start > end or (start == end and label != OUTSIDE):  # tilings hold empty O spans
+            raise RowError("start not before end")
+        if value is not None and value != text[start:end]:
+            raise RowError("a value that differs from the text")
+        if label == OUTSIDE:
+            continue
+        covered = text[start:end]
+        start += len(covered) - len(covered.lstrip())
+        end -= len(covered) - len(covered.rstrip())
+        if start >= end:
+            blank += 1
+            continue
+        kept[start, end, label] = None
+    return list(kept), blank
+
+
+def without_overlaps(spans: list[Span]) -> list[Span]:
+    """Of overlapping spans the longer wins, then the earlier. Sorted by start; touching spans stay two."""
+    spans = sorted(spans, key=lambda span: span[:2])
+    if all(left[1] <= right[0] for left, right in pairwise(spans)):
+        return spans
+    winners: list[Span] = []  # sorted, so that only the two neighbours can overlap a newcomer
+    for span in sorted(spans, key=lambda span: span[0] - span[1]):  # stable: equals stay in order of their starts
+        place = bisect.bisect_right(winners, span[0], key=lambda winner: winner[0])
+        if place and winners[place - 1][1] > span[0]:
+            continue
+        if place < len(winners) and winners[place][0] < span[1]:
+            continue
+        winners.insert(place, span)
+    return winners
+
+
+def skeleton(row: Row) -> str:
+    """The text with each span replaced by its label: rows of one skeleton are one sentence with other values.
+
+    Digits, case and white space are folded, so that "order 17" and "Order  18" are the same sentence too.
+    """
+    parts, position = [], 0
+    for start, end, label in row.spans:
+        parts += [row.text[position:start], f"\0{label}\0"]
+        position = end
+    parts.append(row.text[position:])
+    return DIGITS.sub("0", SKELETON_NOISE.sub("", "".join(parts))).casefold()

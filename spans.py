@@ -1,0 +1,147 @@
+"""Character spans → token tags, and token tags → character spans: the only place that aligns the two.
+
+Everything works on whole arrays over many texts joined end to end. A *position* counts code points in the joined text,
+an *offset* counts code points within one text. Spans are rows [start, end, label id], end exclusive.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+OUTSIDE_ID = 0  # label id of O
+WHITE_SPACE = np.array([point for point in range(0x3001) if chr(point).isspace()], dtype=np.uint32)
+
+
+class JoinedText(NamedTuple):
+    """Many texts joined end to end, as the arrays that alignment needs."""
+
+    starts: np.ndarray  # [texts + 1] int64: position where each text starts
+    char_bytes: np.ndarray  # [chars + 1] int64: byte where each character starts
+    is_space: np.ndarray  # [chars] bool
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "JoinedText":
+        points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32)
+        widths = 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000)  # of UTF-8, in bytes
+        return cls(
+            starts=starts_of(np.array([len(text) for text in texts], dtype=np.int64)),
+            char_bytes=starts_of(widths),
+            is_space=np.isin(points, WHITE_SPACE),
+        )
+
+
+class Tags(NamedTuple):
+    """What each token carries."""
+
+    label_ids: np.ndarray  # [tokens] uint16, 0 is O
+    begins: np.ndarray  # [tokens] bool: the first token of its span
+    char_starts: np.ndarray  # [tokens] uint32: offset of the first character the token has a byte of
+    char_ends: np.ndarray  # [tokens] uint32: offset after the last one
+
+
+def starts_of(counts: np.ndarray) -> np.ndarray:
+    """[n] counts → [n + 1] int64: where each of n runs starts when they stand end to end, and where the last ends."""
+    starts = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=starts[1:])
+    return starts
+
+
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """[n] starts and counts → int64 indices start, start + 1, ... (count of them) of each, one after the other."""
+    return np.repeat(starts - starts_of(counts)[:-1], counts) + np.arange(counts.sum())
+
+
+def tag_tokens(
+    text: JoinedText, token_counts: np.ndarray, token_bytes: np.ndarray, spans: np.ndarray, span_counts: np.ndarray
+) -> Tags:
+    """Give each token the label of the span that covers most of its non-white-space bytes; a tie goes to the earlier.
+
+    A token of white space alone takes a label only inside a span. `token_counts` [texts]; `token_bytes` [tokens + 1]
+    as tekken.py gives it; `spans` [n, 3] of offsets, sorted, without overlaps, `span_counts` [texts].
+    """
+    span_of_token = covering_span(text, token_bytes, *span_bytes(text, spans, span_counts))
+    inside = span_of_token >= 0
+    label_ids = np.zeros(len(span_of_token), dtype=np.uint16)
+    label_ids[inside] = spans[span_of_token[inside], 2]
+    begins = inside.copy()
+    begins[1:] &= span_of_token[1:] != span_of_token[:-1]
+
+    # the character that holds a token's first byte, and the one that holds its last
+    first = np.searchsorted(text.char_bytes, token_bytes[:-1], side="right") - 1
+    last = np.searchsorted(text.char_bytes, token_bytes[1:], side="left")
+    text_start = np.repeat(text.starts[:-1], token_counts)
+    return Tags(label_ids, begins, (first - text_start).astype(np.uint32), (last - text_start).astype(np.uint32))
+
+
+def span_bytes(text: JoinedText, spans: np.ndarray, span_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each span starts and ends in the joined bytes, both [n] int64."""
+    text_start = np.repeat(text.starts[:-1], span_counts)
+    return text.char_bytes[text_start + spans[:, 0]], text.char_bytes[text_start + spans[:, 1]]
+
+
+def covering_span(
+    text: JoinedText, token_bytes: np.ndarray, span_starts: np.ndarray, span_ends: np.ndarray
+) -> np.ndarray:
+    """[tokens] int64: the index of the span that each token belongs to, -1 for none."""
+    result = np.full(len(token_bytes) - 1, -1, dtype=np.int64)
+    # spans are sorted and do not overlap, so those that touch a token are neighbours: first, first + 1, ...
+    first = np.searchsorted(span_ends, token_bytes[:-1], side="right")
+    touched = np.searchsorted(span_starts, token_bytes[1:], side="left") - first
+    token = np.repeat(np.arange(len(result)), touched)  # one entry for each pair of a token and a span it touches
+    span = ranges(first, touched)
+
+    solid = starts_of(np.repeat(~text.is_space, np.diff(text.char_bytes)))  # bytes before each that are no white space
+    begin = np.maximum(token_bytes[token], span_starts[span])
+    end = np.minimum(token_bytes[token + 1], span_ends[span])
+    covered = solid[end] - solid[begin]
+    all_space = solid[token_bytes[token]] == solid[token_bytes[token + 1]]
+    wholly_inside = (token_bytes[token] >= span_starts[span]) & (token_bytes[token + 1] <= span_ends[span])
+    eligible = (covered > 0) | (all_space & wholly_inside)
+
+    # the winner of each token is written last: most covered, then the earlier span
+    order = np.lexsort((-span, covered))
+    order = order[eligible[order]]
+    result[token[order]] = span[order]
+    return result
+
+
+def spans_of_tags(
+    text: JoinedText,
+    token_counts: np.ndarray,
+    label_ids: np.ndarray,
+    char_starts: np.ndarray,
+    char_ends: np.ndarray,
+    begins: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token tags → (spans [n, 3] int32 of offsets, span_counts [texts]), sorted, without overlaps.
+
+    Neighbouring tokens of one label are one span; with `begins` a begin bit starts another. White space at a span's
+    edges is trimmed (a leading space belongs to its token), and a span of nothing else is dropped.
+    """
+    text_of_token = np.repeat(np.arange(len(token_counts)), token_counts)
+    inside = label_ids != OUTSIDE_ID
+    continues = np.zeros(len(label_ids), dtype=bool)
+    continues[1:] = (label_ids[1:] == label_ids[:-1]) & (text_of_token[1:] == text_of_token[:-1])
+    if begins is not None:
+        continues &= ~begins
+    first = np.flatnonzero(inside & ~continues)
+    last = np.flatnonzero(inside & ~np.append(continues[1:], False))
+
+    text_start = text.starts[text_of_token[first]]
+    starts = text_start + char_starts[first]
+    ends = text_start + char_ends[last]
+    starts[1:] = np.maximum(starts[1:], ends[:-1])  # two spans can share a character that is split over tokens
+    starts, ends = trim(text.is_space, starts, ends)
+    kept = starts < ends
+    spans = np.stack([starts - text_start, ends - text_start, label_ids[first]], axis=1)[kept]
+    return spans.astype(np.int32), np.bincount(text_of_token[first][kept], minlength=len(token_counts))
+
+
+def trim(is_space: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move positions inwards over white space; where nothing else is between them, the start is not before the end."""
+    positions = np.arange(len(is_space))
+    next_solid = np.minimum.accumulate(np.where(is_space, len(is_space), positions)[::-1])[::-1]
+    last_solid = np.maximum.accumulate(np.where(is_space, -1, positions))
+    next_solid = np.append(next_solid, len(is_space))
+    return next_solid[starts], last_solid[ends - 1] + 1
