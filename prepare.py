@@ -42,7 +42,12 @@ def main(argv: list[str] | None = None) -> None:
             "tokenizer": tekken.load().describe(),
             "sources": [{"file": s.name, "sha256": s.sha256, "rows": s.rows} for s in sources],
             "seed": arguments.seed,
-            "statistics": statistics(folder, len(labels), staged, arguments.max_length),
+            "statistics": {
+                **statistics({name: Split(folder / name) for name in SPLITS}, len(labels), arguments.max_length),
+                "overlapping_spans_dropped": staged.overlapping,
+                "blank_spans_dropped": staged.blank,
+                "rejected_rows": dict(staged.rejected.most_common()),
+            },
         }
         (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print_statistics(meta["statistics"])
@@ -200,20 +205,18 @@ def write_splits(staged: Split, in_validation: np.ndarray, new_ids: np.ndarray, 
                 writer.append(rows)
 
 
-def statistics(folder: Path, num_labels: int, staged: Staged, max_length: int) -> dict:
+def statistics(splits: dict[str, Split], num_labels: int, max_length: int) -> dict:
     """The documented figures and what lies beyond `max_length`, over both splits."""
     counts: Counter = Counter()
-    splits = {name: Split(folder / name) for name in SPLITS}
     for split in splits.values():
         for rows in split.chunks():
             counts.update(count_rows(rows, max_length))
-    tokens = max(1, counts["tokens"])
     return {
         "training_examples": len(splits["train"]),
         "validation_examples": len(splits["validation"]),
         "labels": num_labels,
-        "average_sequence_length": round(counts["tokens"] / staged.accepted, 2),
-        "non_o_token_ratio": round(counts["pii_tokens"] / tokens, 4),
+        "average_sequence_length": round(counts["tokens"] / max(1, sum(map(len, splits.values()))), 2),
+        "non_o_token_ratio": round(counts["pii_tokens"] / max(1, counts["tokens"]), 4),
         "tokens": counts["tokens"],
         "spans": counts["spans"],
         "max_length": max_length,
@@ -221,10 +224,7 @@ def statistics(folder: Path, num_labels: int, staged: Staged, max_length: int) -
         "tokens_beyond_max_length": counts["tokens_beyond"],
         "spans_beyond_max_length": counts["spans_beyond"],
         "touching_spans": counts["touching"],
-        "overlapping_spans_dropped": staged.overlapping,
-        "blank_spans_dropped": staged.blank,
         "spans_without_a_token": counts["spans"] - counts["begins"],
-        "rejected_rows": dict(staged.rejected.most_common()),
         "rows_by_language": {key[5:]: n for key, n in sorted(counts.items()) if key.startswith("lang ")},
     }
 

@@ -11,6 +11,9 @@ import numpy as np
 
 OUTSIDE_ID = 0  # label id of O
 WHITE_SPACE = np.array([point for point in range(0x3001) if chr(point).isspace()], dtype=np.uint32)
+PUNCTUATION = np.array([ord(c) for c in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«»’“”…"], dtype=np.uint32)
+SENTENCE_MARKS = np.array([ord(c) for c in ".,;:!?"], dtype=np.uint32)
+GLUE = np.array([ord(c) for c in "-'’.:"], dtype=np.uint32)  # what glues a word to the one before it
 
 
 class JoinedText(NamedTuple):
@@ -18,6 +21,7 @@ class JoinedText(NamedTuple):
 
     starts: np.ndarray  # [texts + 1] int64: position where each text starts
     char_bytes: np.ndarray  # [chars + 1] int64: byte where each character starts
+    points: np.ndarray  # [chars] uint32: the code points
     is_space: np.ndarray  # [chars] bool
 
     @classmethod
@@ -27,6 +31,7 @@ class JoinedText(NamedTuple):
         return cls(
             starts=starts_of(np.array([len(text) for text in texts], dtype=np.int64)),
             char_bytes=starts_of(widths),
+            points=points,
             is_space=np.isin(points, WHITE_SPACE),
         )
 
@@ -116,8 +121,9 @@ def spans_of_tags(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Token tags → (spans [n, 3] int32 of offsets, span_counts [texts]), sorted, without overlaps.
 
-    Neighbouring tokens of one label are one span; with `begins` a begin bit starts another. White space at a span's
-    edges is trimmed (a leading space belongs to its token), and a span of nothing else is dropped.
+    Neighbouring tokens of one label are one span; with `begins` a begin bit starts another. What a token at a span's
+    edge holds beyond the value is trimmed: white space (a span of nothing else is dropped), the mark that ends the
+    sentence, and the mark that glues the value to the word before it.
     """
     text_of_token = np.repeat(np.arange(len(token_counts)), token_counts)
     inside = label_ids != OUTSIDE_ID
@@ -133,6 +139,8 @@ def spans_of_tags(
     ends = text_start + char_ends[last]
     starts[1:] = np.maximum(starts[1:], ends[:-1])  # two spans can share a character that is split over tokens
     starts, ends = trim(text.is_space, starts, ends)
+    starts += glued(text, starts, text_start + char_ends[first])
+    ends -= ends_with_mark(text, text_start + char_starts[last], ends)
     kept = starts < ends
     spans = np.stack([starts - text_start, ends - text_start, label_ids[first]], axis=1)[kept]
     return spans.astype(np.int32), np.bincount(text_of_token[first][kept], minlength=len(token_counts))
@@ -145,3 +153,21 @@ def trim(is_space: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np
     last_solid = np.maximum.accumulate(np.where(is_space, -1, positions))
     next_solid = np.append(next_solid, len(is_space))
     return next_solid[starts], last_solid[ends - 1] + 1
+
+
+def ends_with_mark(text: JoinedText, token_starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """[spans] bool: the last token is several punctuation marks and the last of them ends the sentence, as in `/.`
+    of "at https://example.com/." or `.,` of "Miller Ltd., London"."""
+    several = ends - token_starts >= 2
+    before = text.points[np.maximum(ends - 2, 0)]
+    return several & np.isin(text.points[ends - 1], SENTENCE_MARKS) & np.isin(before, PUNCTUATION)
+
+
+def glued(text: JoinedText, starts: np.ndarray, token_ends: np.ndarray) -> np.ndarray:
+    """[spans] bool: the first token starts with a mark that glues it to the word before, as `'Ang` of "d'Angers"."""
+    longer = token_ends - starts >= 2
+    inner = np.minimum(starts + 1, len(text.points) - 1)
+    is_glue = np.isin(text.points[np.minimum(starts, len(text.points) - 1)], GLUE)
+    is_word = ~text.is_space[inner] & ~np.isin(text.points[inner], PUNCTUATION)
+    follows = ~text.is_space[np.maximum(starts - 1, 0)] & ~np.isin(starts, text.starts)
+    return longer & is_glue & is_word & follows

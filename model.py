@@ -1,0 +1,216 @@
+"""The frozen backbone, the head that is trained on its hidden states, and how a run is saved and loaded."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from common import UserError
+from dataset import IGNORE_INDEX, Windows, length_sorted_batches
+from spans import ranges, starts_of
+
+DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
+PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
+BOS_ID = 1  # Tekken's; used where the backbone's configuration names none
+RUN_VERSION = 1
+DOCUMENTED = "documented"
+# more fill the matrix units of a GPU, fewer stay in a CPU's caches (measured: 1,024 tokens are 1.2x as fast as 4,096)
+TOKENS_PER_FORWARD = {"cuda": 8192, "cpu": 1024}
+
+
+class MinistralTokenClassifier(nn.Module):
+    """A frozen decoder and one linear layer on its last hidden states.
+
+    `backbone` never trains and stays in eval mode; `classifier` holds float32 weights, since a bfloat16 weight cannot
+    take steps of 1e-5. BOS is put before every window here and its position dropped again. Raises UserError where
+    the backbone cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model_name: str = DEFAULT_BACKBONE,
+        num_labels: int = 57,
+        dropout: float = 0.1,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__()
+        self.backbone = load_backbone(model_name, dtype).requires_grad_(False).eval()
+        bos_id = self.backbone.config.bos_token_id
+        self.bos_id = BOS_ID if bos_id is None else bos_id
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.backbone.config.hidden_size, num_labels, dtype=torch.float32)
+
+    def train(self, mode: bool = True) -> "MinistralTokenClassifier":
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """[batch, length] token ids, padded on the right → last hidden states [batch, length, hidden_size].
+
+        Attention is causal, so a real token never sees the padding after it: no mask is needed.
+        """
+        bos = input_ids.new_full((len(input_ids), 1), self.bos_id)
+        if attention_mask is not None:
+            attention_mask = torch.cat([torch.ones_like(bos, dtype=attention_mask.dtype), attention_mask], dim=1)
+        output = self.backbone(
+            input_ids=torch.cat([bos, input_ids], dim=1), attention_mask=attention_mask, use_cache=False
+        )
+        return output.last_hidden_state[:, 1:]
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        """[..., hidden_size] features → [..., num_labels] float32 logits."""
+        return self.classifier(self.dropout(features.float()))
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """{"logits": [batch, length, num_labels] float32}, and "loss" where labels [batch, length] are given:
+        cross-entropy averaged over the labels that are not -100."""
+        logits = self.head(self.features(input_ids, attention_mask))
+        if labels is None:
+            return {"logits": logits}
+        loss = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE_INDEX)
+        return {"loss": loss, "logits": logits}
+
+    @property
+    def device(self) -> torch.device:
+        return self.classifier.weight.device
+
+
+def load_backbone(name: str, dtype: torch.dtype) -> nn.Module:
+    """A decoder without its output layer, from a local folder or the hub (at a pinned revision where we know one)."""
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # the unused output layer is no news
+    logging.disable_progress_bar()
+    try:
+        return AutoModel.from_pretrained(name, revision=PINNED_REVISIONS.get(name, "main"), dtype=dtype)
+    except Exception as error:  # transformers and the hub client pass on whatever lies below them
+        reason = " ".join((str(error).splitlines() or ["no reason given"])[0].split())[:200]
+        if Path(name).is_dir():
+            raise UserError(f"cannot load the backbone in {name}: {type(error).__name__}: {reason}") from None
+        raise UserError(
+            f"cannot load the backbone {name} ({type(error).__name__}): it is no local folder; on the hub, accept its "
+            f"terms at https://huggingface.co/{name} and log in with `hf auth login` or HF_TOKEN; offline, pass "
+            f"--backbone FOLDER (`python standin.py` builds a small one)"
+        ) from None
+
+
+def choose_device(name: str) -> torch.device:
+    """The device `auto` stands for, or the named one. Raises UserError where it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from None
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def backbone_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16, but float32 on a CPU, where bfloat16 is mostly emulated (measured with AVX2: six times slower)."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def check_vocabulary(model: MinistralTokenClassifier, tokenizer: dict) -> None:
+    """Raise UserError unless the backbone reads the ids that this tokenizer (as prepare.py describes it) makes."""
+    config = model.backbone.config
+    if config.vocab_size < tokenizer["vocab_size"]:
+        raise UserError(
+            f"the data's tokenizer {tokenizer.get('name')} has {tokenizer['vocab_size']} ids but the backbone "
+            f"{config.name_or_path} only {config.vocab_size}: choose a backbone that reads Tekken v3 ids"
+        )
+    mark = Path(config.name_or_path) / "standin.json"
+    known = json.loads(mark.read_text())["tokenizer"]["sha256"] if mark.is_file() else tokenizer["sha256"]
+    if known != tokenizer["sha256"]:
+        raise UserError(f"{config.name_or_path} was built for another tokenizer file: build it anew with standin.py")
+
+
+def scored_features(
+    model: MinistralTokenClassifier,
+    token_ids: np.ndarray,
+    windows: Windows,
+    chosen: np.ndarray,
+    progress: Callable[[int], object] = lambda tokens: None,
+) -> torch.Tensor:
+    """Hidden states of the scored tokens of the chosen windows, in their order: [tokens, hidden_size].
+
+    The backbone is frozen, so its batches need not be the optimizer's: windows of like length go together, which
+    leaves next to no padding. `token_ids` [tokens of the split]; `progress` hears how many tokens were scored.
+    """
+    start, scored_from, stop = windows.start[chosen], windows.scored_from[chosen], windows.stop[chosen]
+    lengths, scored = stop - start, stop - scored_from
+    place = starts_of(scored)
+    shape = (int(place[-1]), model.classifier.in_features)
+    features = torch.empty(shape, dtype=model.backbone.dtype, device=model.device)
+    for batch in length_sorted_batches(lengths, TOKENS_PER_FORWARD.get(model.device.type, 4096)):
+        width = int(lengths[batch].max())
+        row_start = np.arange(len(batch)) * width
+        input_ids = np.zeros(len(batch) * width, dtype=np.int64)
+        input_ids[ranges(row_start, lengths[batch])] = token_ids[ranges(start[batch], lengths[batch])]
+        hidden = model.features(torch.from_numpy(input_ids).view(len(batch), width).to(model.device))
+        source = ranges(row_start + (scored_from - start)[batch], scored[batch])
+        target = ranges(place[batch], scored[batch])
+        features[torch.from_numpy(target).to(model.device)] = hidden.flatten(0, 1)[
+            torch.from_numpy(source).to(model.device)
+        ]
+        progress(int(scored[batch].sum()))
+    return features
+
+
+def save_head(model: MinistralTokenClassifier, folder: Path) -> None:
+    """`folder`/head.safetensors: weight [num_labels, hidden_size] and bias [num_labels], float32."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.classifier.state_dict().items()}
+    save_file(weights, folder / "head.safetensors")
+
+
+def read_config(run: Path) -> dict:
+    """config.json of a run folder. Raises UserError."""
+    path = run / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        labels, _ = config["labels"], (config["backbone"]["name"], config["tokenizer"]["sha256"], config["heads"])
+    except FileNotFoundError:
+        raise UserError(f"{run} holds no run: train one with python train.py --output {run}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path} is damaged: train again") from None
+    if config.get("run_version") != RUN_VERSION or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"{path} is of another version or damaged: train again")
+    return config
+
+
+def load_run(run: Path, device: torch.device, head: str = DOCUMENTED) -> tuple[MinistralTokenClassifier, dict]:
+    """The trained model of a run folder, in eval mode, and its config. Raises UserError."""
+    config = read_config(run)
+    if head not in config["heads"]:
+        raise UserError(f"{run} has no head {head}: choose one of {', '.join(config['heads'])}")
+    path = run / head / "head.safetensors"
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
+    model = MinistralTokenClassifier(config["backbone"]["name"], len(config["labels"]), dtype=backbone_dtype(device))
+    check_vocabulary(model, config["tokenizer"])
+    try:
+        model.classifier.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(f"{path} does not fit the backbone {config['backbone']['name']}: train again") from None
+    return model.to(device).eval(), config
