@@ -66,7 +66,7 @@ def is_built(folder: Path, source: str) -> bool:
     try:
         built_from = json.loads((folder / MARK).read_text())["source"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder} exists and is no stand-in backbone: choose another --output or remove it")
+        raise UserError(f"{folder} exists and is no stand-in backbone: choose another --output or remove it") from None
     if built_from != source:
         raise UserError(f"{folder} was built from {built_from}: choose another --output or remove it")
     return True
@@ -83,7 +83,7 @@ def load_source(source: str):
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
         source_tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {source}: {str(error).splitlines()[0]}")
+        raise UserError(f"cannot load {source}: {str(error).splitlines()[0]}") from None
     if model.config.model_type not in ("llama", "mistral"):
         raise UserError(
             f"{source} is a {model.config.model_type} model: --source takes Llama- and Mistral-class models"
@@ -120,7 +120,7 @@ def load_gguf(path: Path):
     try:
         import gguf  # noqa: F401
     except ImportError:
-        raise UserError("standin.py needs the package gguf: pip install gguf")
+        raise UserError("standin.py needs the package gguf: pip install gguf") from None
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
@@ -184,7 +184,7 @@ def as_mistral(source, embeddings: torch.Tensor, tokenizer: tekken.Tekken):
     try:
         model.load_state_dict(source.state_dict() | {"embed_tokens.weight": embeddings})
     except RuntimeError as error:
-        raise UserError(f"the source's weights do not fit a Mistral model: {str(error).splitlines()[-1].strip()}")
+        raise UserError(f"the source's weights do not fit a Mistral model: {str(error).splitlines()[-1].strip()}") from None
     return model.eval()
 
 
