@@ -14,9 +14,10 @@ import numpy as np
 import spans
 import tekken
 from common import Parser, UserError, positive_int, run
-from dataset import SPLITS, PIITokenDataset, Rows, Split, read_meta
+from dataset import PIITokenDataset
 from prepare import print_statistics, statistics
 from rows import Row, skeleton
+from store import SPLITS, Rows, Split, read_meta
 
 ORIGIN = ("overlapping_spans_dropped", "blank_spans_dropped", "rejected_rows")  # only prepare.py could count these
 COLOURS = (31, 32, 33, 34, 35, 36)  # of the terminal; a label keeps its own, and its name is always written

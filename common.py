@@ -1,14 +1,24 @@
 """What every script shares: one-line errors and files that are whole or absent."""
 
 import argparse
+import collections
 import contextlib
+import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 class UserError(Exception):
@@ -78,6 +88,40 @@ def atomic_folder(folder: Path | str, mode: int = 0o777) -> Iterator[Path]:
         new.rename(folder)
     finally:
         shutil.rmtree(temporary)
+
+
+def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
+    """(task, function(task)) in the tasks' order, worked out by one process a core; a few tasks are read ahead."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods and sys.platform == "linux" else None)
+    tasks = iter(tasks)
+    waiting = collections.deque(islice(tasks, 1))  # what the first task needs is loaded here, before the workers start
+    with ProcessPoolExecutor(cores, context, initializer=_follow_parent, initargs=(os.getpid(),)) as pool:
+        pending = collections.deque((task, pool.submit(function, task)) for task in waiting)
+        try:
+            for task in tasks:
+                pending.append((task, pool.submit(function, task)))
+                if len(pending) > 2 * cores:
+                    done, future = pending.popleft()
+                    yield done, future.result()
+            while pending:
+                done, future = pending.popleft()
+                yield done, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent(parent: int) -> None:
+    """In a worker: leave Ctrl-C to the parent, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def positive_int(text: str) -> int:

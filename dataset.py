@@ -1,191 +1,16 @@
-"""The prepared data: its format on disk (writer and reader side by side), windows and batches.
+"""Prepared data as PyTorch sees it: examples, windows and batches."""
 
-A prepared folder holds `meta.json` and one folder a split. Of each split, every token is one entry of the token
-columns, every row owns the entries between two offsets, and everything is read through memory maps.
-"""
-
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from common import UserError
-from spans import ranges, starts_of
+from spans import ranges
+from store import Split, check_range, read_meta
 
-FORMAT_VERSION = 1
-SPLITS = ("train", "validation")
 IGNORE_INDEX = -100  # label of a position that is not scored, as in torch's cross-entropy
-TOKEN_COLUMNS = {
-    "token_ids": np.dtype(np.uint32),
-    "label_ids": np.dtype(np.uint16),
-    "begins": np.dtype(np.bool_),
-    "char_starts": np.dtype(np.uint32),
-    "char_ends": np.dtype(np.uint32),
-}
-LANGUAGE = np.dtype("<U8")
-HEADER_BYTES = 128  # of a one-dimensional or [n, 3] .npy file; numpy pads it so that the shape can grow in place
-
-
-class Rows(NamedTuple):
-    """Some rows of a split as flat arrays; the counts say how much of each belongs to which row."""
-
-    tokens: dict[str, np.ndarray]  # the TOKEN_COLUMNS, each [tokens]
-    token_counts: np.ndarray  # [rows] int64
-    text: np.ndarray  # [bytes] uint8, UTF-8
-    text_counts: np.ndarray  # [rows] int64, bytes
-    spans: np.ndarray  # [spans, 3] int32: start, end, label id
-    span_counts: np.ndarray  # [rows] int64
-    languages: np.ndarray  # [rows] LANGUAGE
-
-    def texts(self) -> list[str]:
-        """The rows' texts, decoded. Raises UnicodeDecodeError."""
-        starts, data = starts_of(self.text_counts), self.text.tobytes()
-        return [data[start:end].decode("utf-8") for start, end in pairwise(starts)]
-
-
-class Column:
-    """A .npy file that grows: entries are appended, the header is written when it is closed."""
-
-    def __init__(self, path: Path, dtype: np.dtype, width: tuple[int, ...] = ()) -> None:
-        self._file = path.open("wb")
-        self._file.write(bytes(HEADER_BYTES))
-        self._dtype, self._width, self._length = dtype, width, 0
-
-    def append(self, entries: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(entries, dtype=self._dtype).data.cast("B") if len(entries) else b"")
-        self._length += len(entries)
-
-    def close(self) -> None:
-        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length, *self._width)}
-        self._file.seek(0)
-        np.lib.format.write_array_header_1_0(self._file, header)
-        assert self._file.tell() == HEADER_BYTES, "numpy's header outgrew its place"
-        self._file.close()
-
-
-class SplitWriter:
-    """Writes one split, batch by batch, in constant memory. A context manager."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self._columns = {name: Column(folder / f"{name}.npy", dtype) for name, dtype in TOKEN_COLUMNS.items()}
-        self._columns["language"] = Column(folder / "language.npy", LANGUAGE)
-        self._columns["spans"] = Column(folder / "spans.npy", np.dtype(np.int32), (3,))
-        self._text = (folder / "text.bin").open("wb")
-        self._ends = {}  # where the next row starts in each of the three
-        for name in ("example_offsets", "text_offsets", "span_offsets"):
-            self._columns[name] = Column(folder / f"{name}.npy", np.dtype(np.int64))
-            self._columns[name].append(np.zeros(1))
-            self._ends[name] = 0
-
-    def append(self, rows: Rows) -> None:
-        for name in TOKEN_COLUMNS:
-            self._columns[name].append(rows.tokens[name])
-        self._columns["language"].append(rows.languages)
-        self._columns["spans"].append(rows.spans)
-        self._text.write(rows.text.tobytes())
-        counts = {
-            "example_offsets": rows.token_counts,
-            "text_offsets": rows.text_counts,
-            "span_offsets": rows.span_counts,
-        }
-        for name, count in counts.items():
-            ends = self._ends[name] + np.cumsum(count)
-            self._columns[name].append(ends)
-            self._ends[name] = int(ends[-1]) if len(ends) else self._ends[name]
-
-    def __enter__(self) -> "SplitWriter":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._text.close()
-        for column in self._columns.values():
-            column.close()
-
-
-class Split:
-    """One split of prepared data, memory-mapped. Raises UserError where files are missing or do not fit together."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.tokens = {name: self._load(name, dtype) for name, dtype in TOKEN_COLUMNS.items()}
-        self.language = self._load("language", LANGUAGE)
-        self.spans = self._load("spans", np.dtype(np.int32), (3,))
-        path = folder / "text.bin"
-        self.text = np.memmap(path, np.uint8, "r") if path.is_file() and path.stat().st_size else np.zeros(0, np.uint8)
-        lengths = {len(column) for column in self.tokens.values()}
-        if len(lengths) != 1:
-            raise UserError(f"{folder}: the token columns differ in length; run prepare.py again")
-        self.example_offsets = self._offsets("example_offsets", lengths.pop())
-        self.text_offsets = self._offsets("text_offsets", len(self.text))
-        self.span_offsets = self._offsets("span_offsets", len(self.spans))
-
-    def _load(self, name: str, dtype: np.dtype, width: tuple[int, ...] = ()) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing: run prepare.py again") from None
-        except (ValueError, OSError, EOFError):
-            raise UserError(f"{path} is damaged: run prepare.py again") from None
-        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape[1:] != width:
-            raise UserError(f"{path} does not hold {dtype} entries: run prepare.py again")
-        return array
-
-    def _offsets(self, name: str, total: int) -> np.ndarray:
-        offsets = self._load(name, np.dtype(np.int64))
-        rows = len(self.language)
-        good = len(offsets) == rows + 1 and offsets[0] == 0 and offsets[-1] == total and (np.diff(offsets) >= 0).all()
-        if not good:
-            raise UserError(f"{self.folder / name}.npy does not fit the other files: run prepare.py again")
-        return offsets
-
-    def __len__(self) -> int:
-        return len(self.language)
-
-    def rows(self, indices: np.ndarray) -> Rows:
-        """Copy the rows with these indices out of the memory maps."""
-
-        def pick(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            starts = offsets[indices]
-            counts = offsets[indices + 1] - starts
-            return ranges(starts, counts), counts
-
-        indices = np.asarray(indices, dtype=np.int64)
-        token, token_counts = pick(self.example_offsets)
-        byte, text_counts = pick(self.text_offsets)
-        span, span_counts = pick(self.span_offsets)
-        columns = {name: column[token] for name, column in self.tokens.items()}
-        return Rows(
-            columns, token_counts, self.text[byte], text_counts, self.spans[span], span_counts, self.language[indices]
-        )
-
-    def chunks(self, rows_a_chunk: int = 8192) -> Iterator[Rows]:
-        """All rows in order, some at a time, so that memory stays flat."""
-        for start in range(0, len(self), rows_a_chunk):
-            yield self.rows(np.arange(start, min(start + rows_a_chunk, len(self))))
-
-
-def read_meta(folder: Path) -> dict:
-    """meta.json of a prepared folder. Raises UserError."""
-    path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        version, labels, tokenizer = meta["format_version"], meta["labels"], meta["tokenizer"]
-        known = isinstance(tokenizer["vocab_size"], int) and isinstance(tokenizer["sha256"], str)
-        known &= isinstance(labels, list) and labels[:1] == ["O"] and all(isinstance(label, str) for label in labels)
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no prepared data: run prepare.py --output {folder}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path} is damaged: run prepare.py again") from None
-    if version != FORMAT_VERSION or not known or len(set(labels)) != len(labels):
-        raise UserError(f"{path} is of another version or damaged: run prepare.py again")
-    return meta
 
 
 class PIITokenDataset(torch.utils.data.Dataset):
@@ -252,15 +77,6 @@ class PIITokenDataset(torch.utils.data.Dataset):
             "id_to_label": self.id_to_label,
             "num_labels": self.num_labels,
         }
-
-
-def check_range(split: Split, num_labels: int, vocab_size: int) -> None:
-    """Raise ValueError unless every label id is in [0, num_labels) and every token id in [0, vocab_size)."""
-    for name, limit in (("label_ids", num_labels), ("token_ids", vocab_size)):
-        column = split.tokens[name]
-        if len(column) and int(column.max()) >= limit:
-            where = int(np.searchsorted(split.example_offsets, int(np.argmax(column >= limit)), side="right")) - 1
-            raise ValueError(f"{split.folder}: row {where} has one of {name} beyond {limit - 1}; run prepare.py again")
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 import metrics
 from common import Parser, UserError, atomic_path, run
-from dataset import SPLITS, PIITokenDataset, make_windows
+from dataset import PIITokenDataset, make_windows
 from model import DOCUMENTED, MinistralTokenClassifier, choose_device, load_run, scored_features
 from rows import OUTSIDE
 from spans import JoinedText, spans_of_tags
+from store import SPLITS
 
 WINDOWS_A_CHUNK = 1024  # features are held for this many windows at a time
 

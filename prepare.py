@@ -9,20 +9,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 import spans
 import tekken
-from common import Parser, UserError, atomic_folder, fraction, positive_int, run
-from dataset import FORMAT_VERSION, LANGUAGE, SPLITS, Rows, Split, SplitWriter
+from common import Parser, UserError, atomic_folder, fraction, parallel_map, positive_int, run
 from rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
+from store import FORMAT_VERSION, LANGUAGE, SPLITS, Rows, Split, SplitWriter
 
 HUB_DATASET = "ai4privacy/pii-masking-200k"
 HUB_REVISION = "7c22e6816b8fc24b7781e9f4e22016c698842dd0"
 HUB_FILES = ("english_pii_43k.jsonl", "french_pii_62k.jsonl")
 ROWS_A_CHUNK = 4096
+tqdm.monitor_interval = 0  # its thread would be running when the worker processes are forked
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
         staged = stage(sources, folder)
         check_rejected(staged, arguments.max_rejected)
         labels, new_ids = sorted_labels(staged.label_ids)
-        in_validation = choose_validation(staged.skeletons, arguments.validation_fraction, arguments.seed)
+        in_validation = choose_validation(
+            np.concatenate(staged.skeletons), arguments.validation_fraction, arguments.seed
+        )
         write_splits(Split(staged.folder), in_validation, new_ids, folder)
         staged.remove()
         meta = {
@@ -92,12 +96,15 @@ class Staged:
 
     folder: Path
     label_ids: dict[str, int] = field(default_factory=lambda: {OUTSIDE: 0})
-    skeletons: list[int] = field(default_factory=list)  # a 64-bit hash a row
-    accepted: int = 0
+    skeletons: list[np.ndarray] = field(default_factory=list)  # uint64: a hash a row
     rejected: Counter = field(default_factory=Counter)  # by reason
     first_rejected: str = ""  # where, and why
     overlapping: int = 0
     blank: int = 0
+
+    @property
+    def accepted(self) -> int:
+        return sum(map(len, self.skeletons))
 
     def remove(self) -> None:
         for path in self.folder.iterdir():
@@ -105,46 +112,87 @@ class Staged:
         self.folder.rmdir()
 
 
+class Task(NamedTuple):
+    """Some raw lines of one file, for a worker process."""
+
+    source: str
+    language: str
+    lines: list[tuple[int, bytes]]
+
+
+class Chunk(NamedTuple):
+    """What a worker makes of a task."""
+
+    rows: Rows  # label ids count through `labels`
+    labels: list[str]
+    skeletons: np.ndarray  # [rows] uint64
+    rejected: list[tuple[int, str]]  # position in the task, reason
+    overlapping: int
+    blank: int
+
+
 def stage(sources: Sequence[Source], folder: Path) -> Staged:
-    """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl."""
+    """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl, for its owner's eyes."""
     staged = Staged(folder / "staged")
-    accepted = accepted_rows(sources, folder / "rejected.jsonl", staged)
-    with SplitWriter(staged.folder) as writer:
-        while chunk := list(islice(accepted, ROWS_A_CHUNK)):
-            writer.append(align(chunk, staged.label_ids))
-            staged.skeletons += [
-                int.from_bytes(hashlib.blake2b(skeleton(row).encode(), digest_size=8).digest()) for row in chunk
-            ]
-            staged.accepted += len(chunk)
-            staged.overlapping += sum(row.overlapping for row in chunk)
-            staged.blank += sum(row.blank for row in chunk)
+    rejected_path = folder / "rejected.jsonl"
+    rejected_path.touch(mode=0o600)
+    with rejected_path.open("w", encoding="utf-8") as rejected, SplitWriter(staged.folder) as writer:
+        for task, chunk in parallel_map(prepare_chunk, tasks(sources)):
+            new_ids = np.array([staged.label_ids.setdefault(label, len(staged.label_ids)) for label in chunk.labels])
+            append_relabelled(writer, chunk.rows, new_ids)
+            staged.skeletons.append(chunk.skeletons)
+            staged.overlapping += chunk.overlapping
+            staged.blank += chunk.blank
+            for position, reason in chunk.rejected:
+                number, line = task.lines[position]
+                staged.rejected[reason] += 1
+                staged.first_rejected = staged.first_rejected or f"{task.source} line {number}: {reason}"
+                raw = line.decode("utf-8", "replace").rstrip("\r\n")
+                record = {"file": task.source, "line": number, "reason": reason, "row": raw}
+                rejected.write(json.dumps(record, ensure_ascii=False) + "\n")
     return staged
 
 
-def accepted_rows(sources: Sequence[Source], rejected_path: Path, staged: Staged) -> Iterator[Row]:
-    """The rows that can be right; the others are written to `rejected_path`, which only its owner can read."""
-    rejected_path.touch(mode=0o600)
-    with rejected_path.open("w", encoding="utf-8") as rejected, tqdm(unit=" rows", desc="prepare") as bar:
+def tasks(sources: Sequence[Source]) -> Iterator[Task]:
+    tekken.load()  # before the workers are forked, so that they have it
+    with tqdm(unit=" rows", desc="prepare") as bar:
         for source in sources:
-            for number, line in source.lines():
-                bar.update()
-                try:
-                    yield parse_row(line, source.language)
-                except RowError as error:
-                    staged.rejected[str(error)] += 1
-                    staged.first_rejected = staged.first_rejected or f"{source.name} line {number}: {error}"
-                    raw = line.decode("utf-8", "replace").rstrip("\r\n")
-                    record = {"file": source.name, "line": number, "reason": str(error), "row": raw}
-                    rejected.write(json.dumps(record, ensure_ascii=False) + "\n")
+            lines = source.lines()
+            while some := list(islice(lines, ROWS_A_CHUNK)):
+                bar.update(len(some))
+                yield Task(source.name, source.language, some)
 
 
-def align(chunk: list[Row], label_ids: dict[str, int]) -> Rows:
+def prepare_chunk(task: Task) -> Chunk:
+    """Parse, tokenise and align the lines of a task."""
+    rows, rejected = [], []
+    for position, (_, line) in enumerate(task.lines):
+        try:
+            rows.append(parse_row(line, task.language))
+        except RowError as error:
+            rejected.append((position, str(error)))
+    label_ids = {OUTSIDE: 0}
+    return Chunk(
+        rows=align(rows, label_ids),
+        labels=list(label_ids),
+        skeletons=np.array([skeleton_hash(row) for row in rows], dtype=np.uint64),
+        rejected=rejected,
+        overlapping=sum(row.overlapping for row in rows),
+        blank=sum(row.blank for row in rows),
+    )
+
+
+def skeleton_hash(row: Row) -> int:
+    return int.from_bytes(hashlib.blake2b(skeleton(row).encode(), digest_size=8).digest())
+
+
+def align(rows: list[Row], label_ids: dict[str, int]) -> Rows:
     """Tokenise some rows and tag their tokens; labels that are new get the next ids."""
-    texts = [row.text for row in chunk]
+    texts = [row.text for row in rows]
     joined, tokens = spans.JoinedText.of(texts), tekken.load().encode(texts)
-    flat = [(s, e, label_ids.setdefault(label, len(label_ids))) for row in chunk for s, e, label in row.spans]
+    flat = [(s, e, label_ids.setdefault(label, len(label_ids))) for row in rows for s, e, label in row.spans]
     span_array = np.array(flat, dtype=np.int32).reshape(-1, 3)
-    span_counts = np.array([len(row.spans) for row in chunk], dtype=np.int64)
+    span_counts = np.array([len(row.spans) for row in rows], dtype=np.int64)
     tags = spans.tag_tokens(joined, tokens.token_counts, tokens.token_bytes, span_array, span_counts)
     return Rows(
         tokens={"token_ids": tokens.token_ids, **tags._asdict()},
@@ -153,8 +201,15 @@ def align(chunk: list[Row], label_ids: dict[str, int]) -> Rows:
         text_counts=np.diff(joined.char_bytes[joined.starts]),
         spans=span_array,
         span_counts=span_counts,
-        languages=np.array([row.language for row in chunk], LANGUAGE),
+        languages=np.array([row.language for row in rows], LANGUAGE),
     )
+
+
+def append_relabelled(writer: SplitWriter, rows: Rows, new_ids: np.ndarray) -> None:
+    """Append rows with the label id i as new_ids[i]."""
+    rows.tokens["label_ids"] = new_ids[rows.tokens["label_ids"]]
+    rows.spans[:, 2] = new_ids[rows.spans[:, 2]]
+    writer.append(rows)
 
 
 def check_rejected(staged: Staged, limit: float) -> None:
@@ -179,9 +234,9 @@ def sorted_labels(label_ids: dict[str, int]) -> tuple[list[str], np.ndarray]:
     return labels, new_ids
 
 
-def choose_validation(skeletons: Sequence[int], share: float, seed: int) -> np.ndarray:
+def choose_validation(skeletons: np.ndarray, share: float, seed: int) -> np.ndarray:
     """[rows] bool: which rows are validation, whole skeletons at a time, as near below `share` as whole ones come."""
-    _, group, sizes = np.unique(np.array(skeletons, dtype=np.uint64), return_inverse=True, return_counts=True)
+    _, group, sizes = np.unique(skeletons, return_inverse=True, return_counts=True)
     chosen = np.zeros(len(sizes), dtype=bool)
     wanted = round(share * len(skeletons))
     for index in np.random.default_rng(seed).permutation(len(sizes)):
@@ -199,10 +254,7 @@ def write_splits(staged: Split, in_validation: np.ndarray, new_ids: np.ndarray, 
         indices = np.flatnonzero(wanted)
         with SplitWriter(folder / name) as writer:
             for start in range(0, len(indices), ROWS_A_CHUNK):
-                rows = staged.rows(indices[start : start + ROWS_A_CHUNK])
-                rows.tokens["label_ids"] = new_ids[rows.tokens["label_ids"]]
-                rows.spans[:, 2] = new_ids[rows.spans[:, 2]]
-                writer.append(rows)
+                append_relabelled(writer, staged.rows(indices[start : start + ROWS_A_CHUNK]), new_ids)
 
 
 def statistics(splits: dict[str, Split], num_labels: int, max_length: int) -> dict:

@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,8 @@ OUTSIDE = "O"
 UNKNOWN_LANGUAGE = "und"  # ISO 639 for undetermined
 LANGUAGE_NAMES = {"english": "en", "french": "fr"}
 INSTANCE_SUFFIX = re.compile(r"_\d+$")
+NOISE = re.compile(r"[\s\d]+")
 LITERAL_LIMIT = 10_000_000  # characters of Python notation that are parsed at most
-SKELETON_NOISE = re.compile(r"\s+")
-DIGITS = re.compile(r"\d+")
 
 
 class RowError(ValueError):
@@ -118,11 +118,15 @@ def parse_row(line: bytes, default_language: str = UNKNOWN_LANGUAGE) -> Row:
 
 def row_language(fields: dict, default: str) -> str:
     language = fields.get("language")
-    if not isinstance(language, str) or not language.strip():
-        return default
+    return language_code(language) or default if isinstance(language, str) else default
+
+
+@lru_cache(maxsize=1024)
+def language_code(language: str) -> str:
+    """ "en", "en_US", "English" → "en"; "" for what is no language code."""
     language = language.strip().lower()
     code = LANGUAGE_NAMES.get(language) or re.split("[-_]", language)[0]
-    return code if re.fullmatch("[a-z]{2,8}", code) else default
+    return code if re.fullmatch("[a-z]{2,8}", code) else ""
 
 
 def text_and_spans(fields: dict) -> tuple[object, list]:
@@ -151,7 +155,7 @@ def triples(spans: object) -> list:
         raise RowError("spans that are no list")
     if not all(isinstance(span, (list, tuple)) and len(span) == 3 for span in spans):
         raise RowError("spans that are not [start, end, label]")
-    return [(*span, None) for span in spans]
+    return [(start, end, label, None) for start, end, label in spans]
 
 
 def parse_notation(notation: str) -> object:
@@ -178,24 +182,31 @@ def checked_spans(text: str, spans: list) -> tuple[list[Span], int]:
     for start, end, label, value in spans:
         if type(start) is not int or type(end) is not int:
             raise RowError("offsets that are not integers")
-        if not isinstance(label, str) or not (label := INSTANCE_SUFFIX.sub("", label.strip())):
-            raise RowError("a span without a label")
         if start < 0 or end > len(text):
             raise RowError("offsets out of range")
+        if not isinstance(label, str) or not (label := label_type(label)):
+            raise RowError("a span without a label")
         if start > end or (start == end and label != OUTSIDE):  # tilings hold empty O spans
             raise RowError("start not before end")
         if value is not None and value != text[start:end]:
             raise RowError("a value that differs from the text")
         if label == OUTSIDE:
             continue
-        covered = text[start:end]
-        start += len(covered) - len(covered.lstrip())
-        end -= len(covered) - len(covered.rstrip())
-        if start >= end:
+        while start < end and text[start].isspace():
+            start += 1
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        if start == end:
             blank += 1
-            continue
-        kept[start, end, label] = None
+        else:
+            kept[start, end, label] = None
     return list(kept), blank
+
+
+@lru_cache(maxsize=65536)
+def label_type(label: str) -> str:
+    """A label without its instance: `FIRSTNAME_2` is a FIRSTNAME."""
+    return INSTANCE_SUFFIX.sub("", label.strip())
 
 
 def without_overlaps(spans: list[Span]) -> list[Span]:
@@ -217,11 +228,11 @@ def without_overlaps(spans: list[Span]) -> list[Span]:
 def skeleton(row: Row) -> str:
     """The text with each span replaced by its label: rows of one skeleton are one sentence with other values.
 
-    Digits, case and white space are folded, so that "order 17" and "Order  18" are the same sentence too.
+    Case, digits and white space do not count, so that "order 17" and "Order  18" are the same sentence too.
     """
     parts, position = [], 0
     for start, end, label in row.spans:
-        parts += [row.text[position:start], f"\0{label}\0"]
+        parts += [row.text[position:start], "\0", label, "\0"]
         position = end
     parts.append(row.text[position:])
-    return DIGITS.sub("0", SKELETON_NOISE.sub("", "".join(parts))).casefold()
+    return NOISE.sub("", "".join(parts)).casefold()

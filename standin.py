@@ -184,7 +184,9 @@ def as_mistral(source, embeddings: torch.Tensor, tokenizer: tekken.Tekken):
     try:
         model.load_state_dict(source.state_dict() | {"embed_tokens.weight": embeddings})
     except RuntimeError as error:
-        raise UserError(f"the source's weights do not fit a Mistral model: {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(
+            f"the source's weights do not fit a Mistral model: {str(error).splitlines()[-1].strip()}"
+        ) from None
     return model.eval()
 
 

@@ -36,7 +36,8 @@ class Tekken:
         self.bos_id: int = self._tokenizer.bos_id
         self.pad_id: int = self._tokenizer.pad_id
         # bytes of each piece, b"" for the special tokens, which no text can yield
-        self.pieces: list[bytes] = [self._tokenizer.id_to_byte_piece(i) for i in range(self.vocab_size)]
+        ordinary = self._tokenizer._model.decode_tokens_bytes(range(self.vocab_size - self._num_special))
+        self.pieces: list[bytes] = [b""] * self._num_special + ordinary
         self._piece_lengths = np.array([len(piece) for piece in self.pieces], dtype=np.int64)
 
     def describe(self) -> dict:
