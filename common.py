@@ -12,8 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from itertools import islice
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -38,22 +37,22 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main: a UserError becomes one line and exit code 2, Ctrl-C one line and 130."""
+    """Run a script's main. What a user can mend ends with one line on standard error and code 2, Ctrl-C with 130."""
+    code = 0
     try:
         main()
     except UserError as error:
-        fail(str(error), error.code)
+        message, code = str(error), error.code
     except KeyboardInterrupt:
-        fail("interrupted", code=130)
+        message, code = "interrupted", 130
     except BrokenPipeError:  # the reader of our output left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-
-
-def fail(message: str, code: int = 2) -> NoReturn:
-    """Print one line on standard error and leave: code 2 is the user's mistake, 1 a failed check."""
-    print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(code)
+    except OSError as error:  # a full disk, a read-only folder
+        message, code = f"{error.strerror or type(error).__name__}: {error.filename or 'no file named'}", 2
+    if code:
+        print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
+        raise SystemExit(code)
 
 
 @contextlib.contextmanager
@@ -61,9 +60,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, delete it on any exception."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
         temporary.replace(path)
@@ -72,33 +69,41 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(folder: Path | str, mode: int = 0o777) -> Iterator[Path]:
+def atomic_folder(folder: Path | str, mark: str, mode: int = 0o777) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; put it in `folder`'s place on success, delete it on any exception.
 
-    A folder cannot be renamed onto a full one, so the old one steps aside first and is deleted last.
+    Only an empty folder or one that holds a file named `mark`, as every folder written here does, is replaced: any
+    other is not ours to delete (UserError).
     """
     folder = Path(folder)
+    if folder.exists() and not (folder / mark).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} exists and holds something else (no {mark}): choose another --output")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    new, old = temporary / "new", temporary / "old"
     try:
-        (new := temporary / "new").mkdir(mode)
+        new.mkdir(mode)
         yield new
-        if folder.exists():
-            folder.rename(temporary / "old")
-        new.rename(folder)
+        try:  # a folder cannot be renamed onto a full one, so the old one steps aside
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
     finally:
         shutil.rmtree(temporary)
 
 
 def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
-    """(task, function(task)) in the tasks' order, worked out by one process a core; a few tasks are read ahead."""
+    """(task, function(task)) in the tasks' order, worked out by one process a core; a few tasks are read ahead.
+
+    The workers start when the first task is there: on Linux they share what was loaded until then.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods and sys.platform == "linux" else None)
-    tasks = iter(tasks)
-    waiting = collections.deque(islice(tasks, 1))  # what the first task needs is loaded here, before the workers start
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    pending: collections.deque[tuple[Task, Future]] = collections.deque()
     with ProcessPoolExecutor(cores, context, initializer=_follow_parent, initargs=(os.getpid(),)) as pool:
-        pending = collections.deque((task, pool.submit(function, task)) for task in waiting)
         try:
             for task in tasks:
                 pending.append((task, pool.submit(function, task)))

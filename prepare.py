@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     started = time.perf_counter()
     sources = [Source(path) for path in arguments.input] if arguments.input else hub_sources()
-    with atomic_folder(arguments.output, mode=0o700) as folder:
+    with atomic_folder(arguments.output, mark="meta.json", mode=0o700) as folder:
         staged = stage(sources, folder)
         check_rejected(staged, arguments.max_rejected)
         labels, new_ids = sorted_labels(staged.label_ids)

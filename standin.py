@@ -193,7 +193,7 @@ def as_mistral(source, embeddings: torch.Tensor, tokenizer: tekken.Tekken):
 def save(model, mark: dict, folder: Path) -> None:
     """Save in bfloat16, as the real backbone is. Only the parameters are cast: `model.to(bfloat16)` would round the
     rotary frequencies too."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, mark=MARK) as temporary:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
         model.save_pretrained(temporary)

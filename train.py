@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"data: {len(data)} rows, {len(windows)} windows, {len(data.split.tokens['token_ids'])} tokens, ", end="")
     print(f"{data.num_labels} labels")
 
-    with atomic_folder(arguments.output) as folder:
+    with atomic_folder(arguments.output, mark="summary.json") as folder:
         loaded = time.perf_counter()
         summary = train(model, data, windows, arguments, folder / "metrics.jsonl")
         seconds = time.perf_counter() - loaded
