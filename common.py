@@ -20,7 +20,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """A script cannot go on. The message is one line: what is wrong and what to do. Exit code 2 is the user's
     mistake, 1 a check that failed."""
 

@@ -17,7 +17,7 @@ class PIITokenDataset(torch.utils.data.Dataset):
     """The rows of one split; `folder` is a split's folder, or the prepared folder and `split` chooses.
 
     Opening asserts that every label lies in [0, num_labels) and every token id in the tokenizer's vocabulary
-    (ValueError). `dataset[i]` is {"input_ids", "labels"}, both LongTensor [tokens of row i].
+    (UserError, a ValueError). `dataset[i]` is {"input_ids", "labels"}, both LongTensor [tokens of row i].
     """
 
     def __init__(self, folder: Path | str, split: str | None = None) -> None:

@@ -186,9 +186,9 @@ def read_meta(folder: Path) -> dict:
 
 
 def check_range(split: Split, num_labels: int, vocab_size: int) -> None:
-    """Raise ValueError unless every label id is in [0, num_labels) and every token id in [0, vocab_size)."""
+    """Raise UserError unless every label id is in [0, num_labels) and every token id in [0, vocab_size)."""
     for name, limit in (("label_ids", num_labels), ("token_ids", vocab_size)):
         column = split.tokens[name]
         if len(column) and int(column.max()) >= limit:
             where = int(np.searchsorted(split.example_offsets, int(np.argmax(column >= limit)), side="right")) - 1
-            raise ValueError(f"{split.folder}: row {where} has one of {name} beyond {limit - 1}; run prepare.py again")
+            raise UserError(f"{split.folder}: row {where} has one of {name} beyond {limit - 1}: run prepare.py again")
