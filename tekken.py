@@ -5,11 +5,16 @@ lengths of the pieces before it, and nothing has to be searched for.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+
+SPACE_CUT = 4096  # characters of white space that are tokenised at once where there are too many for one call
+LONG_SPACE = re.compile(rf"\s{{{SPACE_CUT},}}")
 
 
 class TokenizedTexts(NamedTuple):
@@ -49,8 +54,7 @@ class Tekken:
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
         """Tokenise texts, without BOS or EOS. Raises ValueError where the pieces do not cover the text's bytes
         (a lone surrogate, which UTF-8 cannot hold)."""
-        encode = self._tokenizer._model.encode_to_numpy  # tiktoken's own; Tekkenizer.encode adds Python lists
-        ids = [encode(text, disallowed_special=()) for text in texts]
+        ids = [self._encode(text) for text in texts]
         token_counts = np.array([len(i) for i in ids], dtype=np.int64)
         token_ids = (np.concatenate(ids) if ids else np.zeros(0)).astype(np.uint32) + np.uint32(self._num_special)
         token_bytes = np.concatenate([[0], np.cumsum(self._piece_lengths[token_ids])])
@@ -59,6 +63,17 @@ class Tekken:
         if not np.array_equal(ends, np.cumsum(text_bytes)):
             raise ValueError("the tokens do not give the text's bytes back")
         return TokenizedTexts(token_ids, token_counts, token_bytes)
+
+    def _encode(self, text: str) -> np.ndarray:
+        encode = self._tokenizer._model.encode_to_numpy  # tiktoken's own; Tekkenizer.encode makes Python lists of it
+        try:
+            return encode(text, disallowed_special=())
+        except ValueError:  # tiktoken's regular expression gives up on some hundred thousand white spaces in a row
+            cuts = [cut for run in LONG_SPACE.finditer(text) for cut in range(run.start(), run.end(), SPACE_CUT)]
+            if not cuts:
+                raise
+            parts = [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+            return np.concatenate([encode(part, disallowed_special=()) for part in parts])
 
 
 @cache
