@@ -32,14 +32,15 @@ def main(argv: list[str] | None = None) -> None:
     broken = {}
     for name, split in splits.items():
         for problem, row in check_split(split, meta, tokenizer):
-            broken.setdefault(f"{name}: {problem}", []).append(row)
+            broken.setdefault(f"{name}: {problem}", set()).add(row)
     for problem, rows in broken.items():
-        print(f"BROKEN {problem}: {len(rows)} rows, the first is row {rows[0]}")
+        print(f"BROKEN {problem}: {len(rows)} rows, the first is row {min(rows)}")
     if broken:
         raise UserError(f"{arguments.data} breaks {len(broken)} invariants: run prepare.py again", code=1)
     print(f"{arguments.data}: every invariant holds")
 
-    origin = {name: meta["statistics"][name] for name in ORIGIN if name in meta.get("statistics", {})}
+    known = meta.get("statistics")
+    origin = {name: known[name] for name in ORIGIN if name in known} if isinstance(known, dict) else {}
     print_statistics(statistics(splits, len(meta["labels"]), arguments.max_length) | origin)
     print_ceilings(splits)
     print_shared_skeletons(splits, meta["labels"])
@@ -81,7 +82,7 @@ def check_split(split: Split, meta: dict, tokenizer: tekken.Tekken | None) -> It
         try:
             texts = rows.texts()
         except UnicodeDecodeError:
-            yield "texts are UTF-8", first
+            yield from (("texts are UTF-8", first + row) for row in undecodable(rows))
             return
         text = spans.JoinedText.of(texts)
         problems = [*token_problems(rows, text, meta), *span_problems(rows, text, len(meta["labels"]))]
@@ -91,6 +92,15 @@ def check_split(split: Split, meta: dict, tokenizer: tekken.Tekken | None) -> It
             for row in np.unique(broken):
                 yield problem, first + int(row)
         first += len(texts)
+
+
+def undecodable(rows: Rows) -> Iterator[int]:
+    """The rows whose text is no UTF-8."""
+    for row, (start, end) in enumerate(pairwise(spans.starts_of(rows.text_counts))):
+        try:
+            rows.text[start:end].tobytes().decode()
+        except UnicodeDecodeError:
+            yield row
 
 
 def token_problems(rows: Rows, text: spans.JoinedText, meta: dict) -> Iterator[tuple[str, np.ndarray]]:
@@ -125,14 +135,14 @@ def span_problems(rows: Rows, text: spans.JoinedText, num_labels: int) -> Iterat
     outside = (starts < 0) | (ends > length) | (starts >= ends)
     overlap = np.zeros(len(row), dtype=bool)
     overlap[1:] = (starts[1:] < ends[:-1]) & (row[1:] == row[:-1])
-    sound = ~outside
     edge = np.zeros(len(row), dtype=bool)
-    edge[sound] = text.is_space[text.starts[row] + starts][sound] if sound.all() else False
+    if not outside.any():
+        edge = text.is_space[text.starts[row] + starts] | text.is_space[text.starts[row] + ends - 1]
     checks = {
         "spans are in range": row[outside],
         "spans are sorted and do not overlap": row[overlap],
         "spans have a label": row[(labels <= spans.OUTSIDE_ID) | (labels >= num_labels)],
-        "spans start with no white space": row[edge],
+        "spans have no white space at their edges": row[edge],
     }
     yield from ((problem, broken) for problem, broken in checks.items() if len(broken))
 
@@ -214,6 +224,8 @@ def chosen_rows(data: PIITokenDataset, arguments: argparse.Namespace) -> list[in
     if arguments.label is not None and arguments.label not in data.labels[1:]:
         raise UserError(f"no label {arguments.label}: choose one of {', '.join(data.labels[1:])}")
     if arguments.index:
+        if not len(data):
+            raise UserError(f"{arguments.split} has no rows")
         if wrong := [i for i in arguments.index if not 0 <= i < len(data)]:
             raise UserError(f"no row {wrong[0]}: {arguments.split} has rows 0 to {len(data) - 1}")
         candidates = np.array(arguments.index)

@@ -136,6 +136,13 @@ def positive_int(text: str) -> int:
     return value
 
 
+def seed(text: str) -> int:
+    """An argparse type: what every random generator here takes."""
+    if not 0 <= (value := int(text)) < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
+    return value
+
+
 def fraction(text: str) -> float:
     """An argparse type: a share from 0 to 1, both included."""
     if not 0 <= (value := float(text)) <= 1:
@@ -144,7 +151,7 @@ def fraction(text: str) -> float:
 
 
 def positive_float(text: str) -> float:
-    """An argparse type: finite and above 0."""
-    if not 0 < (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    """An argparse type: above 0 and finite as a float32."""
+    if not 0 < (value := float(text)) < 2.0**127:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0, or too large")
     return value

@@ -98,7 +98,7 @@ def make_windows(example_offsets: np.ndarray, max_length: int) -> Windows:
     A row that fits is one window. A longer one gets windows that overlap by a quarter: what the window before has
     scored already is left context. The last window is moved left until it is full.
     """
-    context = max_length // 4
+    context = min(max_length - 1, max(1, max_length // 4))
     lengths = np.diff(example_offsets)
     extra = np.maximum(0, -(-(lengths - max_length) // (max_length - context)))
     counts = np.where(lengths > 0, 1 + extra, 0)

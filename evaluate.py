@@ -6,18 +6,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import metrics
 from common import Parser, UserError, atomic_path, run
 from dataset import PIITokenDataset, make_windows
-from model import DOCUMENTED, MinistralTokenClassifier, choose_device, load_run, scored_features
-from rows import OUTSIDE
+from model import DOCUMENTED, MinistralTokenClassifier, choose_device, load_run, predict_tokens
+from rows import OUTSIDE, read_label_map
 from spans import JoinedText, spans_of_tags
 from store import SPLITS
-
-WINDOWS_A_CHUNK = 1024  # features are held for this many windows at a time
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     data = PIITokenDataset(arguments.data, arguments.split)
     if not len(data):
         raise UserError(f"{arguments.data} has no {arguments.split} rows: choose another --split")
-    label_map = read_label_map(arguments.label_map, data.labels)
+    label_map = label_map_of(arguments.label_map, data.labels)
     model, config = load_run(arguments.run, choose_device(arguments.device), arguments.head)
     if config["tokenizer"]["sha256"] != data.meta["tokenizer"]["sha256"]:
         raise UserError(f"{arguments.data} was tokenised with another tokenizer than {arguments.run}: run prepare.py")
@@ -60,32 +57,18 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_label_map(path: Path | None, labels: list[str]) -> dict[str, str]:
+def label_map_of(path: Path | None, labels: list[str]) -> dict[str, str]:
     """Data label → label to judge it by, `O` for those left out. Labels the file does not name stay as they are."""
-    label_map = {label: label for label in labels}
-    if path is None:
-        return label_map
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the label map {path}: {type(error).__name__}") from None
-    if not isinstance(given, dict) or not all(new is None or (isinstance(new, str) and new) for new in given.values()):
-        raise UserError(f"{path} must hold a JSON object of labels to labels or null")
-    return label_map | {old: OUTSIDE if new is None else new for old, new in given.items() if old in label_map}
+    given = read_label_map(path) if path else {}
+    return {label: OUTSIDE if label == OUTSIDE else given.get(label, label) for label in labels}
 
 
-@torch.inference_mode()
 def predict_tags(model: MinistralTokenClassifier, data: PIITokenDataset, max_length: int) -> np.ndarray:
     """The likeliest label id of every token of the split, [tokens] int64, in the run's label set."""
     token_ids = data.split.tokens["token_ids"]
     windows = make_windows(data.split.example_offsets, max_length)
-    tags = []
-    with tqdm(total=len(token_ids), unit=" tok", unit_scale=True, desc="evaluate") as bar:
-        for start in range(0, len(windows), WINDOWS_A_CHUNK):
-            chosen = np.arange(start, min(start + WINDOWS_A_CHUNK, len(windows)))
-            features = scored_features(model, token_ids, windows, chosen, bar.update)
-            tags.append(model.head(features).argmax(dim=-1).cpu().numpy())
-    return np.concatenate(tags)  # windows are in order and score each token once
+    with tqdm(total=len(token_ids), unit=" tok", unit_scale=True, desc="evaluate", disable=None) as bar:
+        return predict_tokens(model, token_ids, windows, bar.update).tags()
 
 
 def as_documents(
@@ -150,10 +133,15 @@ def print_report(report: dict) -> None:
         print(f"labels the run does not know, counted as misses: {', '.join(report['unknown_labels'])}")
 
 
+def short(name: str) -> str:
+    """A label that fits its column."""
+    return name if len(name) <= 21 else f"{name[:18]}..."
+
+
 def print_row(name: str, entry: dict) -> None:
     strict = entry["strict"]
     print(
-        f"{name:<22}{strict['f1']:>10.3f}{strict['precision']:>11.3f}{strict['recall']:>9.3f}"
+        f"{short(name):<22}{strict['f1']:>10.3f}{strict['precision']:>11.3f}{strict['recall']:>9.3f}"
         f"{entry['gold']:>8}{entry['predicted']:>11}{entry['leakage']:>8.3f}"
     )
 
@@ -165,7 +153,7 @@ def print_confusions(table: dict, most: int = 8) -> None:
     pairs = [(cell // len(counts), cell % len(counts)) for cell in order if counts.flat[cell]]
     print("commonest token confusions, gold > predicted:" if pairs else "no token confusions")
     for gold, predicted in pairs:
-        print(f"{counts[gold, predicted]:>8}  {table['labels'][gold]} > {table['labels'][predicted]}")
+        print(f"{counts[gold, predicted]:>8}  {short(table['labels'][gold])} > {short(table['labels'][predicted])}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch import nn
 
 from common import UserError
 from dataset import IGNORE_INDEX, Windows, length_sorted_batches
-from spans import ranges, starts_of
+from spans import OUTSIDE_ID, ranges, starts_of
 
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
 BOS_ID = 1  # Tekken's; used where the backbone's configuration names none
 RUN_VERSION = 1
+WINDOWS_A_CHUNK = 1024  # whose features are held at a time in prediction
 DOCUMENTED = "documented"
 # more fill the matrix units of a GPU, fewer stay in a CPU's caches (measured: 1,024 tokens are 1.2x as fast as 4,096)
 TOKENS_PER_FORWARD = {"cuda": 8192, "cpu": 1024}
@@ -88,24 +90,33 @@ class MinistralTokenClassifier(nn.Module):
         return self.classifier.weight.device
 
 
-def load_backbone(name: str, dtype: torch.dtype) -> nn.Module:
-    """A decoder without its output layer, from a local folder or the hub (at a pinned revision where we know one)."""
+def load_backbone(name: str, dtype: torch.dtype, option: str = "--backbone") -> nn.Module:
+    """A decoder without its output layer, from a local folder or the hub (at a pinned revision where we know one).
+
+    Raises UserError, which names the command line's `option`.
+    """
     from transformers import AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # the unused output layer is no news
     logging.disable_progress_bar()
+    revision = PINNED_REVISIONS.get(name, "main")
     try:
-        return AutoModel.from_pretrained(name, revision=PINNED_REVISIONS.get(name, "main"), dtype=dtype)
+        backbone, report = AutoModel.from_pretrained(name, revision=revision, dtype=dtype, output_loading_info=True)
     except Exception as error:  # transformers and the hub client pass on whatever lies below them
-        reason = " ".join((str(error).splitlines() or ["no reason given"])[0].split())[:200]
         if Path(name).is_dir():
-            raise UserError(f"cannot load the backbone in {name}: {type(error).__name__}: {reason}") from None
+            reason = (str(error).splitlines() or [""])[0][:160]
+            raise UserError(
+                f"cannot load the backbone in {name} ({type(error).__name__}: {reason}): pass another {option} FOLDER"
+            ) from None
         raise UserError(
             f"cannot load the backbone {name} ({type(error).__name__}): it is no local folder; on the hub, accept its "
             f"terms at https://huggingface.co/{name} and log in with `hf auth login` or HF_TOKEN; offline, pass "
-            f"--backbone FOLDER (`python standin.py` builds a small one)"
+            f"{option} FOLDER (`python standin.py` builds a small one)"
         ) from None
+    if missing := report["missing_keys"]:  # transformers would fill them with random numbers
+        raise UserError(f"the backbone {name} lacks {len(missing)} weights, as {min(missing)}: pass another {option}")
+    return backbone
 
 
 def choose_device(name: str) -> torch.device:
@@ -114,7 +125,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from None
     return device
@@ -138,7 +149,10 @@ def check_vocabulary(model: MinistralTokenClassifier, tokenizer: dict) -> None:
             f"{config.name_or_path} only {config.vocab_size}: choose a backbone that reads Tekken v3 ids"
         )
     mark = Path(config.name_or_path) / "standin.json"
-    known = json.loads(mark.read_text())["tokenizer"]["sha256"] if mark.is_file() else tokenizer["sha256"]
+    try:
+        known = json.loads(mark.read_text())["tokenizer"]["sha256"] if mark.is_file() else tokenizer["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{mark} is damaged: build the backbone anew with standin.py") from None
     if known != tokenizer["sha256"]:
         raise UserError(f"{config.name_or_path} was built for another tokenizer file: build it anew with standin.py")
 
@@ -175,6 +189,37 @@ def scored_features(
     return features
 
 
+class TokenPredictions(NamedTuple):
+    """What the head says of each token: enough to choose tags at any operating point."""
+
+    label_ids: np.ndarray  # [tokens] int64: the likeliest label but O
+    margins: np.ndarray  # [tokens] float32: logit of O minus that label's
+    probabilities: np.ndarray  # [tokens] float32: that label's
+
+    def tags(self, bias: float = 0.0) -> np.ndarray:
+        """[tokens] int64 label ids with the logit of O lowered by `bias`; 0 is plain argmax."""
+        return np.where(self.margins >= bias, OUTSIDE_ID, self.label_ids)
+
+
+@torch.inference_mode()
+def predict_tokens(
+    model: MinistralTokenClassifier,
+    token_ids: np.ndarray,
+    windows: Windows,
+    progress: Callable[[int], object] = lambda tokens: None,
+) -> TokenPredictions:
+    """Predictions for the scored tokens of all windows, in their order: with make_windows' windows, every token."""
+    parts = []
+    for start in range(0, len(windows), WINDOWS_A_CHUNK):
+        chosen = np.arange(start, min(start + WINDOWS_A_CHUNK, len(windows)))
+        logits = model.head(scored_features(model, token_ids, windows, chosen, progress))
+        best, label_ids = logits[:, OUTSIDE_ID + 1 :].max(dim=-1)
+        margins, probabilities = logits[:, OUTSIDE_ID] - best, (best - logits.logsumexp(dim=-1)).exp()
+        parts.append([(label_ids + 1).cpu().numpy(), margins.cpu().numpy(), probabilities.cpu().numpy()])
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return TokenPredictions(*(columns or [np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32)]))
+
+
 def save_head(model: MinistralTokenClassifier, folder: Path) -> None:
     """`folder`/head.safetensors: weight [num_labels, hidden_size] and bias [num_labels], float32."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,12 +232,24 @@ def read_config(run: Path) -> dict:
     path = run / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        labels, _ = config["labels"], (config["backbone"]["name"], config["tokenizer"]["sha256"], config["heads"])
+        tokenizer, labels = config["tokenizer"], config["labels"]
+        sound = (
+            config["run_version"] == RUN_VERSION
+            and isinstance(config["backbone"]["name"], str)
+            and isinstance(config["heads"], dict)
+            and isinstance(config["max_length"], int)
+            and config["max_length"] > 0
+            and isinstance(tokenizer["sha256"], str)
+            and isinstance(tokenizer["vocab_size"], int)
+            and labels[0] == "O"
+            and all(isinstance(label, str) and label.isprintable() for label in labels)
+            and len(set(labels)) == len(labels) > 1
+        )
     except FileNotFoundError:
         raise UserError(f"{run} holds no run: train one with python train.py --output {run}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path} is damaged: train again") from None
-    if config.get("run_version") != RUN_VERSION or not all(isinstance(label, str) for label in labels):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
+        sound = False
+    if not sound:
         raise UserError(f"{path} is of another version or damaged: train again")
     return config
 
@@ -213,4 +270,6 @@ def load_run(run: Path, device: torch.device, head: str = DOCUMENTED) -> tuple[M
         model.classifier.load_state_dict(weights)
     except RuntimeError:
         raise UserError(f"{path} does not fit the backbone {config['backbone']['name']}: train again") from None
+    if not all(torch.isfinite(weight).all() for weight in model.classifier.parameters()):
+        raise UserError(f"{path} holds weights that are not finite: train again")
     return model.to(device).eval(), config

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import spans
 import tekken
-from common import Parser, UserError, atomic_folder, fraction, parallel_map, positive_int, run
+from common import Parser, UserError, atomic_folder, fraction, parallel_map, positive_int, run, seed
 from rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
 from store import FORMAT_VERSION, LANGUAGE, SPLITS, Rows, Split, SplitWriter
 
@@ -24,6 +24,7 @@ HUB_DATASET = "ai4privacy/pii-masking-200k"
 HUB_REVISION = "7c22e6816b8fc24b7781e9f4e22016c698842dd0"
 HUB_FILES = ("english_pii_43k.jsonl", "french_pii_62k.jsonl")
 ROWS_A_CHUNK = 4096
+MAX_LABELS = 2**16  # label ids are uint16
 tqdm.monitor_interval = 0  # its thread would be running when the worker processes are forked
 
 
@@ -65,7 +66,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", type=Path, nargs="+", help=f".jsonl, .jsonl.gz, .json (default: {HUB_DATASET})")
     parser.add_argument("--output", type=Path, default=Path("data/prepared"), help="folder to write")
     parser.add_argument("--validation-fraction", type=fraction, default=0.1, help="share of the rows (0.1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the split (0)")
     parser.add_argument("--max-rejected", type=fraction, default=0.01, help="share of rows that may be refused (0.01)")
     parser.add_argument("--max-length", type=positive_int, default=96, help="for the statistics only: nothing is cut")
     return parser.parse_args(argv)
@@ -155,7 +156,7 @@ def stage(sources: Sequence[Source], folder: Path) -> Staged:
 
 def tasks(sources: Sequence[Source]) -> Iterator[Task]:
     tekken.load()  # before the workers are forked, so that they have it
-    with tqdm(unit=" rows", desc="prepare") as bar:
+    with tqdm(unit=" rows", desc="prepare", disable=None) as bar:
         for source in sources:
             lines = source.lines()
             while some := list(islice(lines, ROWS_A_CHUNK)):
@@ -217,7 +218,7 @@ def check_rejected(staged: Staged, limit: float) -> None:
     rows = staged.accepted + rejected
     if not rows:
         raise UserError("the input holds no rows")
-    if rejected > limit * rows or not staged.accepted:
+    if rejected / rows > limit or not staged.accepted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in staged.rejected.most_common())
         raise UserError(
             f"{rejected} of {rows} rows cannot be right ({reasons}; the first is {staged.first_rejected}): "
@@ -228,6 +229,8 @@ def check_rejected(staged: Staged, limit: float) -> None:
 
 def sorted_labels(label_ids: dict[str, int]) -> tuple[list[str], np.ndarray]:
     """The labels with O first and the others sorted, and the new id of each old id."""
+    if len(label_ids) > MAX_LABELS:
+        raise UserError(f"{len(label_ids)} labels are more than {MAX_LABELS}: is the label field a value?")
     labels = [OUTSIDE, *sorted(set(label_ids) - {OUTSIDE})]
     new_ids = np.zeros(len(labels), dtype=np.int64)
     new_ids[[label_ids[label] for label in labels]] = np.arange(len(labels))

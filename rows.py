@@ -7,7 +7,9 @@ import ast
 import bisect
 import gzip
 import hashlib
+import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ UNKNOWN_LANGUAGE = "und"  # ISO 639 for undetermined
 LANGUAGE_NAMES = {"english": "en", "french": "fr"}
 INSTANCE_SUFFIX = re.compile(r"_\d+$")
 NOISE = re.compile(r"[\s\d]+")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LITERAL_LIMIT = 10_000_000  # characters of Python notation that are parsed at most
 
 
@@ -41,46 +44,58 @@ class Row(NamedTuple):
 
 
 class Source:
-    """A file of raw rows. Iterate once over `lines()`; then `sha256` and `rows` are known."""
+    """A file of raw rows, or a pipe. Iterate once over `lines()`; then `sha256` and `rows` are known."""
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
-        self.name = name or str(path)
+        self.name = name or os.fsencode(path).decode("utf-8", "replace")
         self.language = language_of(path.name.split(".")[0].replace("-", "_").split("_"))
         self.sha256 = ""
         self.rows = 0
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """(line number from 1, raw JSON bytes); for a JSON list the element's number. Blank lines are no rows."""
+        digest = hashlib.sha256()
         try:
-            with self.path.open("rb") as file:
-                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            opener = gzip.open if self.path.suffix == ".gz" else open
-            with opener(self.path, "rb") as file:
-                for number, line in list_elements(file) if self._is_list() else enumerate(file, start=1):
-                    line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            with self.path.open("rb", buffering=0) as raw:
+                file = io.BufferedReader(HashedReader(raw, digest))
+                if self.path.suffix == ".gz":
+                    file = io.BufferedReader(gzip.GzipFile(fileobj=file))
+                for number, line in self._elements(file):
+                    line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                     if line.strip():
                         self.rows += 1
                         yield number, line
+                self.sha256 = digest.hexdigest()
         except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"cannot read {self.path}: {getattr(error, 'strerror', None) or error}") from None
+            raise UserError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from None
 
-    def _is_list(self) -> bool:
-        if not self.path.name.removesuffix(".gz").endswith(".json"):
-            return False
-        opener = gzip.open if self.path.suffix == ".gz" else open
-        with opener(self.path, "rb") as file:
-            return file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    def _elements(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
+        named_json = self.path.name.removesuffix(".gz").endswith(".json")
+        if not named_json or not file.peek(1024).lstrip(BYTE_ORDER_MARK + b" \t\r\n").startswith(b"["):
+            yield from enumerate(file, start=1)
+            return
+        try:
+            elements = json.loads(file.read().decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            raise UserError(f"{self.name} holds no valid JSON list: if it is JSON Lines, call it .jsonl") from None
+        for number, element in enumerate(elements, start=1):  # each as JSON again, so that every row goes one way
+            yield number, json.dumps(element).encode()
 
 
-def list_elements(file) -> Iterator[tuple[int, bytes]]:
-    """The elements of a JSON list, each as JSON again, so that every row goes one way."""
-    try:
-        elements = json.loads(file.read().decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise UserError(f"{file.name} holds no valid JSON list: if it is JSON Lines, rename it to .jsonl") from None
-    for number, element in enumerate(elements, start=1):
-        yield number, json.dumps(element).encode()
+class HashedReader(io.RawIOBase):
+    """A raw file whose bytes are hashed as they are read: a pipe can be read only once."""
+
+    def __init__(self, raw: io.RawIOBase, digest) -> None:
+        self._raw, self._digest = raw, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        count = self._raw.readinto(buffer)
+        self._digest.update(memoryview(buffer)[:count])
+        return count
 
 
 def language_of(words: list[str]) -> str:
@@ -127,6 +142,17 @@ def language_code(language: str) -> str:
     language = language.strip().lower()
     code = LANGUAGE_NAMES.get(language) or re.split("[-_]", language)[0]
     return code if re.fullmatch("[a-z]{2,8}", code) else ""
+
+
+def read_label_map(path: Path) -> dict[str, str]:
+    """A label map from JSON: label → new label; null, which leaves the label out, becomes `O`. Raises UserError."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the label map {path}: {type(error).__name__}") from None
+    if not isinstance(given, dict) or not all(new is None or (isinstance(new, str) and new) for new in given.values()):
+        raise UserError(f"{path} must hold a JSON object of labels to labels or null")
+    return {old: OUTSIDE if new is None else new for old, new in given.items()}
 
 
 def text_and_spans(fields: dict) -> tuple[object, list]:
@@ -186,6 +212,8 @@ def checked_spans(text: str, spans: list) -> tuple[list[Span], int]:
             raise RowError("offsets out of range")
         if not isinstance(label, str) or not (label := label_type(label)):
             raise RowError("a span without a label")
+        if not label.isprintable():
+            raise RowError("a label with control characters or lone surrogates")
         if start > end or (start == end and label != OUTSIDE):  # tilings hold empty O spans
             raise RowError("start not before end")
         if value is not None and value != text[start:end]:

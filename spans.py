@@ -71,12 +71,15 @@ def tag_tokens(
     label_ids[inside] = spans[span_of_token[inside], 2]
     begins = inside.copy()
     begins[1:] &= span_of_token[1:] != span_of_token[:-1]
+    return Tags(label_ids, begins, *token_chars(text, token_counts, token_bytes))
 
-    # the character that holds a token's first byte, and the one that holds its last
-    first = np.searchsorted(text.char_bytes, token_bytes[:-1], side="right") - 1
-    last = np.searchsorted(text.char_bytes, token_bytes[1:], side="left")
+
+def token_chars(text: JoinedText, token_counts: np.ndarray, token_bytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """char_starts and char_ends of Tags, from the joined bytes that each token covers."""
+    first = np.searchsorted(text.char_bytes, token_bytes[:-1], side="right") - 1  # holds the token's first byte
+    stop = np.searchsorted(text.char_bytes, token_bytes[1:], side="left")  # after the one that holds its last
     text_start = np.repeat(text.starts[:-1], token_counts)
-    return Tags(label_ids, begins, (first - text_start).astype(np.uint32), (last - text_start).astype(np.uint32))
+    return (first - text_start).astype(np.uint32), (stop - text_start).astype(np.uint32)
 
 
 def span_bytes(text: JoinedText, spans: np.ndarray, span_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

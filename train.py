@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import transformers
 from tqdm import tqdm
 
-from common import Parser, UserError, atomic_folder, fraction, positive_float, positive_int, run
+from common import Parser, UserError, atomic_folder, fraction, positive_float, positive_int, run, seed
 from dataset import PIITokenDataset, Windows, make_windows
 from model import (
     DEFAULT_BACKBONE,
@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(arguments.device)
     data = PIITokenDataset(arguments.data, "train")
     windows = make_windows(data.split.example_offsets, arguments.max_length)
+    if data.num_labels < 2:
+        raise UserError(f"{arguments.data} holds no PII spans, so there is nothing to learn: prepare labelled rows")
     if not len(windows):
         raise UserError(f"{arguments.data} holds no training rows: prepare more, or a smaller --validation-fraction")
 
@@ -84,7 +86,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-grad-norm", type=positive_float, default=1.0, help="gradients are clipped to it (1.0)")
     parser.add_argument("--dropout", type=fraction, default=0.1)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     return parser.parse_args(argv)
 
 
@@ -101,10 +103,10 @@ def train(
     windows_a_step = arguments.batch_size * arguments.gradient_accumulation_steps
     tokens = len(data.split.tokens["token_ids"])
     model.train()
-    step, loss = 0, math.nan
+    step, scored, loss = 0, 0, math.nan
     with (
         metrics_path.open("w", encoding="utf-8") as metrics,
-        tqdm(total=arguments.epochs * tokens, unit=" tok", unit_scale=True, desc="train") as bar,
+        tqdm(total=arguments.epochs * tokens, unit=" tok", unit_scale=True, desc="train", disable=None) as bar,
     ):
         for epoch in range(arguments.epochs):
             order = np.random.default_rng([arguments.seed, epoch]).permutation(len(windows))
@@ -112,6 +114,7 @@ def train(
                 features = scored_features(model, data.split.tokens["token_ids"], windows, chosen, bar.update)
                 labels = scored_labels(data, windows, chosen).to(model.device)
                 place = starts_of((windows.stop - windows.scored_from)[chosen])
+                scored += len(labels)
                 steps = list(slices(np.arange(len(chosen)), windows_a_step))
                 log = []
                 for of_step in steps:
@@ -124,7 +127,9 @@ def train(
                     record = {"step": step, "epoch": epoch, "loss": loss, "gradient_norm": norm}
                     metrics.write(json.dumps(record | {"learning_rate": arguments.learning_rate}) + "\n")
                 bar.set_postfix(loss=f"{loss:.3f}", norm=f"{norm:.2f}", refresh=False)
-    return {"steps": step, "examples": len(data), "windows": len(windows), "tokens": bar.n, "final_loss": loss}
+    if not all(torch.isfinite(weight).all() for weight in model.classifier.parameters()):
+        check_finite(math.inf, math.inf, step, windows.row[chosen[steps[-1]]], features)
+    return {"steps": step, "examples": len(data), "windows": len(windows), "tokens": scored, "final_loss": loss}
 
 
 def slices(array: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,501 @@
+"""The prepared format: what is written comes back, damage is one line, windows and batches lose no token."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from common import UserError
+from dataset import PIITokenDataset, length_sorted_batches, make_windows
+from store import Rows, Split, SplitWriter, read_meta
+
+ROOT = Path(__file__).parent.parent
+LABELS = ["O", "EMAIL", "NAME"]
+DTYPES = {  # as DESIGN.md lists them
+    "token_ids": np.uint32,
+    "label_ids": np.uint16,
+    "begins": np.bool_,
+    "char_starts": np.uint32,
+    "char_ends": np.uint32,
+    "example_offsets": np.int64,
+    "text_offsets": np.int64,
+    "spans": np.int32,
+    "span_offsets": np.int64,
+}
+EXAMPLES = [  # tokens: id, label id, begin, start, end
+    {
+        "text": "Hi Zoé",
+        "language": "en",
+        "tokens": [(1000, 0, False, 0, 2), (131071, 2, True, 2, 5), (1002, 2, False, 5, 6), (1003, 2, False, 5, 6)],
+        "spans": [(3, 6, 2)],
+    },
+    {"text": "Rien.", "language": "fr", "tokens": [(1004, 0, False, 0, 4), (1005, 0, False, 4, 5)], "spans": []},
+    {
+        "text": "🙂a@b.c Al",
+        "language": "und",
+        "tokens": [(1006, 0, False, 0, 1), (1007, 0, False, 0, 1), (1008, 1, True, 1, 6), (1009, 2, True, 6, 9)],
+        "spans": [(1, 6, 1), (7, 9, 2)],
+    },
+    {
+        "text": "MissMiss",
+        "language": "en",
+        "tokens": [(7, 2, True, 0, 4), (7, 2, True, 4, 8)],
+        "spans": [(0, 4, 2)] * 2,
+    },
+]
+
+
+def rows_of(examples: list[dict]) -> Rows:
+    columns = list(zip(*(token for e in examples for token in e["tokens"]), strict=True)) or [[]] * 5
+    raw = [e["text"].encode() for e in examples]
+    return Rows(
+        tokens={name: np.array(columns[i], DTYPES[name]) for i, name in enumerate(list(DTYPES)[:5])},
+        token_counts=np.array([len(e["tokens"]) for e in examples], np.int64),
+        text=np.frombuffer(b"".join(raw), np.uint8),
+        text_counts=np.array([len(text) for text in raw], np.int64),
+        spans=np.array([span for e in examples for span in e["spans"]], np.int32).reshape(-1, 3),
+        span_counts=np.array([len(e["spans"]) for e in examples], np.int64),
+        languages=np.array([e["language"] for e in examples], "<U8"),
+    )
+
+
+def examples_of(rows: Rows) -> list[dict]:
+    """The opposite of `rows_of`, by slicing."""
+    found, token, span = [], 0, 0
+    for i, text in enumerate(rows.texts()):
+        tokens = slice(token, token := token + int(rows.token_counts[i]))
+        spans = slice(span, span := span + int(rows.span_counts[i]))
+        columns = [rows.tokens[name][tokens].tolist() for name in list(DTYPES)[:5]]
+        found.append({"text": text, "language": str(rows.languages[i]), "tokens": list(zip(*columns, strict=True))})
+        found[-1]["spans"] = list(map(tuple, rows.spans[spans].tolist()))
+    return found
+
+
+def write_split(folder: Path, examples: list[dict], rows_a_batch: int = 3) -> Path:
+    with SplitWriter(folder) as writer:
+        for start in range(0, len(examples), rows_a_batch):
+            writer.append(rows_of(examples[start : start + rows_a_batch]))
+    return folder
+
+
+META = {
+    "format_version": 1,
+    "labels": LABELS,
+    "tokenizer": {"name": "tekken-v3", "file": "tekken.json", "sha256": "00", "vocab_size": 131072},
+    "sources": [],
+    "seed": 0,
+    "statistics": {},
+}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A prepared folder: EXAMPLES for training, two of them for validation."""
+    folder = tmp_path / "prepared"
+    write_split(folder / "train", EXAMPLES)
+    write_split(folder / "validation", EXAMPLES[:2])
+    (folder / "meta.json").write_text(json.dumps(META))
+    return folder
+
+
+def assert_is_one_line(error: UserError, *parts: str) -> None:
+    assert "\n" not in str(error) and all(part in str(error) for part in parts)
+
+
+# Writer and reader
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+tokens = st.tuples(
+    st.integers(0, 131071), st.integers(0, 2), st.booleans(), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)
+)
+drawn_examples = st.fixed_dictionaries(
+    {
+        "text": words,
+        "language": st.sampled_from(["en", "fr", "und", "abcdefgh"]),
+        "tokens": st.lists(tokens, max_size=4),
+        "spans": st.lists(st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 9), st.integers(0, 2)), max_size=3),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(drawn_examples, max_size=8), st.integers(1, 3), st.integers(1, 4), st.data())
+def test_what_is_written_comes_back(tmp_path_factory, examples, rows_a_batch, rows_a_chunk, data):
+    split = Split(write_split(tmp_path_factory.mktemp("split") / "train", examples, rows_a_batch))
+    assert len(split) == len(examples)
+    assert [e for rows in split.chunks(rows_a_chunk) for e in examples_of(rows)] == examples
+    picked = data.draw(st.lists(st.integers(0, len(examples) - 1), max_size=5)) if examples else []
+    assert examples_of(split.rows(np.array(picked, np.int64))) == [examples[i] for i in picked]
+
+
+def test_rows_written_at_once_or_one_by_one_give_the_same_bytes(tmp_path):
+    at_once = write_split(tmp_path / "once", EXAMPLES, rows_a_batch=9)
+    one_by_one = write_split(tmp_path / "single", EXAMPLES, rows_a_batch=1)
+    names = {path.name for path in at_once.iterdir()}
+    assert names == {"text.bin", "language.npy", *(f"{name}.npy" for name in DTYPES)}
+    assert all((at_once / name).read_bytes() == (one_by_one / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, []], ids=["rows", "no rows"])
+def test_plain_numpy_reads_every_file_with_the_documented_dtype(tmp_path, examples):
+    folder = write_split(tmp_path / "train", examples)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in DTYPES}
+    assert {name: array.dtype for name, array in arrays.items()} == DTYPES
+    assert np.load(folder / "language.npy", mmap_mode="r", allow_pickle=False).tolist() == [
+        e["language"] for e in examples
+    ]
+    assert arrays["spans"].shape == (sum(len(e["spans"]) for e in examples), 3)
+    raw = (folder / "text.bin").read_bytes()
+    places = arrays["text_offsets"].tolist()
+    assert [raw[i:j].decode() for i, j in pairwise(places)] == [e["text"] for e in examples]
+    expected = rows_of(examples)
+    for name in list(DTYPES)[:5]:
+        assert arrays[name].tolist() == expected.tokens[name].tolist()
+    assert arrays["example_offsets"].tolist() == [0, *np.cumsum(expected.token_counts).tolist()]
+    assert arrays["span_offsets"].tolist() == [0, *np.cumsum(expected.span_counts).tolist()]
+
+
+# PIITokenDataset
+
+
+def test_a_row_is_its_ids_and_labels_as_long_tensors(prepared):
+    data = PIITokenDataset(prepared)
+    assert isinstance(data, torch.utils.data.Dataset) and len(data) == len(EXAMPLES)
+    for index, expected in enumerate(EXAMPLES):
+        item = data[index]
+        assert set(item) == {"input_ids", "labels"}
+        assert all(isinstance(tensor, torch.LongTensor) for tensor in item.values())
+        assert item["input_ids"].tolist() == [token[0] for token in expected["tokens"]]
+        assert item["labels"].tolist() == [token[1] for token in expected["tokens"]]
+
+
+def test_rows_can_be_changed_without_changing_the_data(prepared):
+    data = PIITokenDataset(prepared)
+    data[0]["labels"].fill_(-100)
+    assert data[0]["labels"].tolist() == [0, 2, 2, 2]
+
+
+def test_negative_indices_count_from_the_end_and_others_raise_index_error(prepared):
+    data = PIITokenDataset(prepared)
+    for index in range(-len(data), 0):
+        assert data[index]["input_ids"].tolist() == data[len(data) + index]["input_ids"].tolist()
+        assert data.example(index) == data.example(len(data) + index)
+    for index in (len(data), -len(data) - 1):
+        with pytest.raises(IndexError):
+            data[index]
+        with pytest.raises(IndexError):
+            data.example(index)
+    assert len(list(data)) == len(data)
+
+
+def test_labels_and_ids_belong_together(prepared):
+    data = PIITokenDataset(prepared)
+    assert data.labels == LABELS and data.num_labels == 3
+    assert data.label_to_id == {"O": 0, "EMAIL": 1, "NAME": 2}
+    assert data.id_to_label == {0: "O", 1: "EMAIL", 2: "NAME"}
+
+
+def test_an_example_holds_everything_known_of_a_row(prepared):
+    data = PIITokenDataset(prepared)
+    assert data.example(2) == {
+        "text": "🙂a@b.c Al",
+        "language": "und",
+        "tokens": ["🙂", "🙂", "a@b.c", " Al"],
+        "token_ids": [1006, 1007, 1008, 1009],
+        "labels": ["O", "O", "EMAIL", "NAME"],
+        "label_ids": [0, 0, 1, 2],
+        "begins": [False, False, True, True],
+        "char_spans": [(0, 1), (0, 1), (1, 6), (6, 9)],
+        "spans": [(1, 6, "EMAIL"), (7, 9, "NAME")],
+    }
+    json.dumps([data.example(i) for i in range(len(data))])  # plain Python values
+
+
+def test_to_dict_is_the_documented_structure(prepared):
+    data = PIITokenDataset(prepared)
+    columns = {
+        "texts": "text",
+        "tokens": "tokens",
+        "token_ids": "token_ids",
+        "labels": "labels",
+        "label_ids": "label_ids",
+    }
+    for indices in (None, [2, 0, 2, -1], []):
+        found = data.to_dict() if indices is None else data.to_dict(indices)
+        examples = [data.example(i) for i in (range(len(data)) if indices is None else indices)]
+        assert found == {
+            **{name: [e[key] for e in examples] for name, key in columns.items()},
+            "label_to_id": {"O": 0, "EMAIL": 1, "NAME": 2},
+            "id_to_label": {0: "O", 1: "EMAIL", 2: "NAME"},
+            "num_labels": 3,
+        }
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_split_is_chosen_by_its_folder_or_by_argument(prepared, as_text):
+    kind = str if as_text else Path
+    assert len(PIITokenDataset(kind(prepared))) == len(PIITokenDataset(kind(prepared), "train")) == 4
+    assert len(PIITokenDataset(kind(prepared / "train"))) == 4
+    assert len(PIITokenDataset(kind(prepared), split="validation")) == 2
+    assert len(PIITokenDataset(kind(prepared / "validation"))) == 2
+
+
+def test_an_empty_split_is_a_dataset_of_no_rows(prepared):
+    shutil.rmtree(prepared / "validation")
+    write_split(prepared / "validation", [])
+    data = PIITokenDataset(prepared, "validation")
+    assert len(data) == 0 and list(data) == [] and data.num_labels == 3 and data.to_dict()["texts"] == []
+    for index in (0, -1):
+        with pytest.raises(IndexError):
+            data[index]
+
+
+# Damage
+
+
+@pytest.mark.parametrize(("name", "value"), [("label_ids", 3), ("label_ids", 65535), ("token_ids", 131072)])
+@pytest.mark.parametrize("row", range(len(EXAMPLES)))
+def test_ids_out_of_range_are_refused_and_the_row_is_named(prepared, name, value, row):
+    first = sum(len(e["tokens"]) for e in EXAMPLES[:row])
+    for token in (first, first + len(EXAMPLES[row]["tokens"]) - 1):
+        column = np.load(prepared / "train" / f"{name}.npy")
+        column[token] = value
+        np.save(prepared / "train" / f"{name}.npy", column)
+        with pytest.raises(ValueError, match=rf"\brow {row}\b"):
+            PIITokenDataset(prepared)
+
+
+def test_a_row_is_named_rightly_after_rows_without_tokens(prepared):
+    nothing = {"text": "", "language": "en", "tokens": [], "spans": []}
+    bad = {**EXAMPLES[1], "tokens": [(0, 9, True, 0, 1)]}
+    shutil.rmtree(prepared / "train")
+    write_split(prepared / "train", [nothing, nothing, EXAMPLES[0], nothing, bad, nothing])
+    with pytest.raises(ValueError, match=r"\brow 4\b"):
+        PIITokenDataset(prepared)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_of_a_span_out_of_range_is_refused(prepared, label):
+    """Every label is asserted to lie in [0, num_labels) when opened, a span's as much as a token's."""
+    spans = np.load(prepared / "train" / "spans.npy")
+    spans[-1, 2] = label
+    np.save(prepared / "train" / "spans.npy", spans)
+    with pytest.raises((ValueError, UserError)):
+        PIITokenDataset(prepared)
+
+
+FILES = ["text.bin", "language.npy", *(f"{name}.npy" for name in DTYPES)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_one_line(prepared, name):
+    (prepared / "train" / name).unlink()
+    with pytest.raises(UserError) as caught:
+        PIITokenDataset(prepared)
+    assert_is_one_line(caught.value, str(prepared / "train"), "prepare.py")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_anywhere_is_one_line(prepared, name):
+    path = prepared / "train" / name
+    raw = path.read_bytes()
+    for length in sorted({0, 1, 6, 10, 60, 127, 128, len(raw) // 2, len(raw) - 1}):
+        if length < len(raw):
+            path.write_bytes(raw[:length])
+            with pytest.raises(UserError) as caught:
+                PIITokenDataset(prepared)
+            assert_is_one_line(caught.value, str(prepared / "train"), "prepare.py")
+
+
+def npy_bytes(array: np.ndarray, allow_pickle: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=allow_pickle)
+    return buffer.getvalue()
+
+
+def npy_header(shape: str) -> bytes:
+    """A file whose header claims a shape."""
+    header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80)
+
+
+DAMAGE = {
+    "a wider dtype": lambda column: npy_bytes(column.astype("U9" if column.dtype.kind == "U" else np.float64)),
+    "another byte order": lambda column: npy_bytes(
+        column.astype(">u8" if column.itemsize == 1 else column.dtype.newbyteorder(">"))
+    ),
+    "a dimension more": lambda column: npy_bytes(column.reshape(*column.shape, 1)),
+    "a scalar": lambda column: npy_bytes(column.reshape(-1)[:1].reshape(())),
+    "an entry less": lambda column: npy_bytes(column[:-1]),
+    "an entry more": lambda column: npy_bytes(np.concatenate([column, column[-1:]])),
+    "a pickle": lambda column: npy_bytes(np.array([{}, None], dtype=object), allow_pickle=True),
+    "text": lambda column: b"not an array",
+    "half a zip archive": lambda column: b"PK\x03\x04 not an archive",
+    "a huge shape": lambda column: npy_header(f"({10**25},)"),
+    "a negative shape": lambda column: npy_header("(-1,)"),
+    "a header that is no header": lambda column: npy_header("(("),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_array_is_one_line(prepared, damage):
+    for name in FILES[1:]:
+        path = prepared / "train" / name
+        whole = path.read_bytes()
+        path.write_bytes(damage(np.load(path)))
+        with pytest.raises(UserError) as caught:
+            PIITokenDataset(prepared)
+        assert_is_one_line(caught.value, str(prepared / "train"), "prepare.py")
+        path.write_bytes(whole)
+    assert len(PIITokenDataset(prepared)) == len(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", ["example_offsets", "text_offsets", "span_offsets"])
+def test_offsets_that_do_not_fit_are_one_line(prepared, name):
+    path = prepared / "train" / f"{name}.npy"
+    good = np.load(path)
+    for change in ([1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, -1], [0, 99, 0, 0, 0], [0, -99, 0, 0, 0]):
+        np.save(path, good + np.array(change))
+        with pytest.raises(UserError) as caught:
+            PIITokenDataset(prepared)
+        assert_is_one_line(caught.value, name, "prepare.py")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        *(
+            json.dumps({**META, **change}).encode()
+            for change in (
+                {"format_version": 2},
+                {"format_version": None},
+                {"labels": None},
+                {"labels": []},
+                {"labels": ["EMAIL", "O"]},
+                {"labels": ["O", "EMAIL", "EMAIL"]},
+                {"labels": ["O", ["EMAIL"]]},
+                {"labels": "O"},
+                {"tokenizer": None},
+                {"tokenizer": {}},
+                {"tokenizer": {**META["tokenizer"], "vocab_size": "131072"}},
+                {"tokenizer": {**META["tokenizer"], "sha256": None}},
+            )
+        ),
+        *(json.dumps({k: v for k, v in META.items() if k != key}).encode() for key in ("labels", "tokenizer")),
+    ],
+    ids=lambda content: content[:60].decode("latin-1") or "empty",
+)
+def test_a_damaged_meta_file_is_one_line(prepared, content):
+    (prepared / "meta.json").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_meta(prepared)
+    assert_is_one_line(caught.value, str(prepared / "meta.json"), "prepare.py")
+    with pytest.raises(UserError):
+        PIITokenDataset(prepared, "train")
+
+
+def test_a_folder_without_prepared_data_is_one_line(tmp_path, prepared):
+    for folder, split in [(tmp_path / "nothing", None), (tmp_path, None), (prepared, "test")]:
+        with pytest.raises(UserError) as caught:
+            PIITokenDataset(folder, split)
+        assert_is_one_line(caught.value, str(folder), "prepare.py")
+
+
+# Windows and batches
+
+row_lengths = st.lists(st.integers(1, 40), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(row_lengths, st.integers(1, 30))
+@example([1, 4, 5, 8, 97], 1)
+@example([1, 4, 5, 8, 97], 4)
+@example([], 96)
+def test_every_token_is_scored_exactly_once_and_no_window_is_too_long(lengths, max_length):
+    offsets = np.array([0, *np.cumsum(lengths)], dtype=np.int64)
+    windows = make_windows(offsets, max_length)
+    scored = [0] * sum(lengths)
+    for row, start, stop, scored_from in zip(
+        windows.row, windows.start, windows.stop, windows.scored_from, strict=True
+    ):
+        assert offsets[row] <= start <= scored_from < stop <= offsets[row + 1]
+        assert stop - start <= max_length
+        for token in range(scored_from, stop):
+            scored[token] += 1
+    assert scored == [1] * sum(lengths)
+    assert sorted(windows.row.tolist()) == windows.row.tolist() and len(windows) == len(windows.row)
+
+
+@settings(max_examples=100, deadline=None)
+@given(row_lengths, st.integers(4, 30))
+def test_every_window_but_a_rows_first_has_left_context(lengths, max_length):
+    assert_left_context(lengths, max_length)
+
+
+@pytest.mark.parametrize("max_length", [2, 3])
+def test_even_the_shortest_windows_have_left_context(max_length):
+    assert_left_context([1, 2, 3, 4, 5, 9, 10], max_length)
+
+
+def assert_left_context(lengths: list[int], max_length: int) -> None:
+    offsets = np.array([0, *np.cumsum(lengths)], dtype=np.int64)
+    windows = make_windows(offsets, max_length)
+    for row in range(len(lengths)):
+        of_row = np.flatnonzero(windows.row == row)
+        assert windows.start[of_row[0]] == windows.scored_from[of_row[0]] == offsets[row]
+        for before, window in pairwise(of_row):
+            assert windows.start[window] < windows.scored_from[window] == windows.stop[before]
+
+
+@settings(max_examples=60, deadline=None)
+@given(row_lengths, st.integers(0, 5))
+def test_a_row_that_fits_is_one_window(lengths, room):
+    offsets = np.array([0, *np.cumsum(lengths)], dtype=np.int64)
+    windows = make_windows(offsets, max([*lengths, 1]) + room)
+    assert windows.row.tolist() == list(range(len(lengths)))
+    assert (windows.start.tolist(), windows.stop.tolist()) == (offsets[:-1].tolist(), offsets[1:].tolist())
+    assert windows.scored_from.tolist() == windows.start.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 200))
+def test_batches_hold_every_window_once_within_the_budget(lengths, budget):
+    batches = list(length_sorted_batches(np.array(lengths, dtype=np.int64), budget))
+    assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+    in_order = [lengths[i] for batch in batches for i in batch]
+    assert in_order == sorted(lengths, reverse=True)
+
+
+# Imports
+
+
+def test_reading_prepared_data_does_not_need_the_tokenizer(prepared):
+    code = (
+        "import sys, dataset\n"
+        "data = dataset.PIITokenDataset(sys.argv[1])\n"
+        "data[0], data.example(0), dataset.make_windows(data.split.example_offsets, 8)\n"
+        "assert 'mistral_common' not in sys.modules and 'tiktoken' not in sys.modules\n"
+        "print(len(data))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, prepared], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.stdout, done.returncode) == ("4\n", 0), done.stderr
