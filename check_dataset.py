@@ -26,9 +26,8 @@ DIM = 2
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    meta = read_meta(arguments.data)
+    meta, splits = open_data(arguments.data)
     tokenizer = load_tokenizer(meta)
-    splits = {name: Split(arguments.data / name) for name in SPLITS}
     broken = {}
     for name, split in splits.items():
         for problem, row in check_split(split, meta, tokenizer):
@@ -46,8 +45,11 @@ def main(argv: list[str] | None = None) -> None:
     print_shared_skeletons(splits, meta["labels"])
     print_labels(splits, meta["labels"])
     data = PIITokenDataset(arguments.data, arguments.split)
-    for index in chosen_rows(data, arguments):
+    shown = chosen_rows(data, arguments)
+    for index in shown:
         show_row(data, index)
+    if arguments.label and not shown:
+        print(f"none of these rows of {arguments.split} has a span of {arguments.label}")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -60,6 +62,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--label", help="show only rows with a span of this label")
     parser.add_argument("--max-length", type=positive_int, default=96, help="for the statistics (96)")
     return parser.parse_args(argv)
+
+
+def open_data(folder: Path) -> tuple[dict, dict[str, Split]]:
+    """meta.json and the splits. Data that cannot be opened is broken (exit code 1), no data a mistake (2)."""
+    if not (folder / "meta.json").exists():
+        read_meta(folder)  # raises
+    try:
+        return read_meta(folder), {name: Split(folder / name) for name in SPLITS}
+    except UserError as error:
+        raise UserError(str(error), code=1) from None
 
 
 def load_tokenizer(meta: dict) -> tekken.Tekken | None:

@@ -3,18 +3,30 @@
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 import metrics
-from common import Parser, UserError, atomic_path, run
+from common import Parser, UserError, atomic_path, fraction, run
 from dataset import PIITokenDataset, make_windows
-from model import DOCUMENTED, MinistralTokenClassifier, choose_device, load_run, predict_tokens
+from model import (
+    DOCUMENTED,
+    OPERATING_POINTS,
+    MinistralTokenClassifier,
+    TokenPredictions,
+    choose_device,
+    load_run,
+    predict_tokens,
+)
 from rows import OUTSIDE, read_label_map
 from spans import JoinedText, spans_of_tags
 from store import SPLITS
+
+LARGEST_BIAS = 32.0  # on the logit of O: more than any head's margins
+BIAS_STEP = 0.03
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,9 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     if config["tokenizer"]["sha256"] != data.meta["tokenizer"]["sha256"]:
         raise UserError(f"{arguments.data} was tokenised with another tokenizer than {arguments.run}: run prepare.py")
 
-    predicted = predict_tags(model, data, config["max_length"])
+    predictions = predict(model, data, config["max_length"])
     started = time.perf_counter()
-    documents, labels = as_documents(data, predicted, config["labels"], label_map)
+    documents, labels = as_documents(data, predictions.tags(), config["labels"], label_map)
     report = {
         "run": str(arguments.run),
         "head": arguments.head,
@@ -43,6 +55,14 @@ def main(argv: list[str] | None = None) -> None:
             path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print_report(report)
     print(f"scored in {time.perf_counter() - started:.1f} s")
+    if arguments.target_recall:
+        points = operating_points(
+            arguments.target_recall,
+            lambda bias: as_documents(data, predictions.tags(bias), config["labels"], label_map)[0],
+            len(labels),
+        )
+        print_operating_points(points)
+        store_operating_point(arguments.run, arguments.head, arguments.target_recall, points[-1])
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -53,6 +73,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--head", default=DOCUMENTED, help=f"which head of the run ({DOCUMENTED})")
     parser.add_argument("--label-map", type=Path, help="JSON: data label to run label, or null to leave it out")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument(
+        "--target-recall", type=fraction, help="store the bias on O at which this share of PII characters is covered"
+    )
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     return parser.parse_args(argv)
 
@@ -63,12 +86,12 @@ def label_map_of(path: Path | None, labels: list[str]) -> dict[str, str]:
     return {label: OUTSIDE if label == OUTSIDE else given.get(label, label) for label in labels}
 
 
-def predict_tags(model: MinistralTokenClassifier, data: PIITokenDataset, max_length: int) -> np.ndarray:
-    """The likeliest label id of every token of the split, [tokens] int64, in the run's label set."""
+def predict(model: MinistralTokenClassifier, data: PIITokenDataset, max_length: int) -> TokenPredictions:
+    """Predictions for every token of the split, in the run's label set."""
     token_ids = data.split.tokens["token_ids"]
     windows = make_windows(data.split.example_offsets, max_length)
     with tqdm(total=len(token_ids), unit=" tok", unit_scale=True, desc="evaluate", disable=None) as bar:
-        return predict_tokens(model, token_ids, windows, bar.update).tags()
+        return predict_tokens(model, token_ids, windows, bar.update)
 
 
 def as_documents(
@@ -104,6 +127,55 @@ def as_documents(
 def unknown_labels(documents: metrics.Documents, labels: list[str], run_labels: list[str]) -> list[str]:
     """Labels of gold spans that the run cannot predict; they count as misses."""
     return [labels[i] for i in np.unique(documents.gold[:, 2]) if labels[i] not in run_labels]
+
+
+def operating_points(
+    target_recall: float, documents_at: Callable[[float], metrics.Documents], num_labels: int
+) -> list[dict]:
+    """Figures along the bias on O, up to the least one whose recall of PII characters reaches the target.
+
+    A bias is taken off the logit of O. The more is taken off, the more tokens are covered: recall can only rise, so
+    the least bias is found by bisection. Raises UserError where no bias reaches the target.
+    """
+
+    def point(bias: float) -> dict:
+        counts, _ = metrics.count_spans(documents_at(bias), num_labels)
+        figures = metrics.plain(metrics.figures({name: column.sum() for name, column in counts.items()}))
+        strict = {f"strict_{name}": figures["strict"][name] for name in ("precision", "recall", "f1")}
+        return {"bias": bias, "recall": 1 - figures["leakage"], "leakage": figures["leakage"], **strict}
+
+    low, high = 0.0, LARGEST_BIAS
+    points = [point(low)]
+    if points[0]["recall"] >= target_recall:
+        return points
+    if (last := point(high))["recall"] < target_recall:
+        raise UserError(f"no bias reaches a recall of {target_recall}: at {high} it is {last['recall']:.4f}", code=1)
+    while high - low > BIAS_STEP:
+        middle = (low + high) / 2
+        points.append(point(middle))
+        low, high = (low, middle) if points[-1]["recall"] >= target_recall else (middle, high)
+    chosen = {entry["bias"]: entry for entry in [*points, point(high)] if entry["bias"] <= high}
+    return [chosen[bias] for bias in sorted(chosen)]
+
+
+def store_operating_point(run: Path, head: str, target_recall: float, point: dict) -> None:
+    """Keep the point in the run folder, for predict.py --target-recall; other heads' points stay."""
+    path = run / OPERATING_POINTS
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = {}
+    with atomic_path(path) as temporary:
+        stored = stored | {head: {"target_recall": target_recall, **point}}
+        temporary.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    print(f"stored in {path}: use it with predict.py --target-recall")
+
+
+def print_operating_points(points: list[dict]) -> None:
+    print(f"\n{'bias on O':>9}{'recall':>9}{'leakage':>9}   strict{'F1':>8}{'precision':>11}{'recall':>9}")
+    for entry in points:
+        strict = f"{entry['strict_f1']:>17.3f}{entry['strict_precision']:>11.3f}{entry['strict_recall']:>9.3f}"
+        print(f"{entry['bias']:>9.3f}{entry['recall']:>9.4f}{entry['leakage']:>9.4f}{strict}")
 
 
 def print_report(report: dict) -> None:

@@ -22,6 +22,7 @@ BOS_ID = 1  # Tekken's; used where the backbone's configuration names none
 RUN_VERSION = 1
 WINDOWS_A_CHUNK = 1024  # whose features are held at a time in prediction
 DOCUMENTED = "documented"
+OPERATING_POINTS = "operating_points.json"  # in a run folder: head → {target_recall, bias, recall, precision, leakage}
 # more fill the matrix units of a GPU, fewer stay in a CPU's caches (measured: 1,024 tokens are 1.2x as fast as 4,096)
 TOKENS_PER_FORWARD = {"cuda": 8192, "cpu": 1024}
 
@@ -252,6 +253,17 @@ def read_config(run: Path) -> dict:
     if not sound:
         raise UserError(f"{path} is of another version or damaged: train again")
     return config
+
+
+def stored_bias(run: Path, head: str) -> float:
+    """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
+    path = run / OPERATING_POINTS
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))[head]["bias"])
+    except FileNotFoundError:
+        raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
 
 
 def load_run(run: Path, device: torch.device, head: str = DOCUMENTED) -> tuple[MinistralTokenClassifier, dict]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class Tekken:
         except ImportError:
             raise ImportError("mistral-common is not installed: pip install -r requirements.txt") from None
         self._tokenizer = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer
+        self.path: Path = self._tokenizer.file_path
         self._num_special = self._tokenizer.num_special_tokens
         self.vocab_size: int = self._tokenizer.n_words  # special tokens included
         self.bos_id: int = self._tokenizer.bos_id
@@ -47,9 +49,8 @@ class Tekken:
 
     def describe(self) -> dict:
         """What the prepared data and a run remember: {name, file, sha256, vocab_size}."""
-        path = self._tokenizer.file_path
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        return {"name": self.name, "file": path.name, "sha256": sha256, "vocab_size": self.vocab_size}
+        sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return {"name": self.name, "file": self.path.name, "sha256": sha256, "vocab_size": self.vocab_size}
 
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
         """Tokenise texts, without BOS or EOS. Raises ValueError where the pieces do not cover the text's bytes
