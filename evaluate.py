@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     if not len(data):
         raise UserError(f"{arguments.data} has no {arguments.split} rows: choose another --split")
     label_map = label_map_of(arguments.label_map, data.labels)
-    model, config = load_run(arguments.run, choose_device(arguments.device), arguments.head)
+    model, config = load_run(arguments.run, choose_device(arguments.device), arguments.head, arguments.backbone)
     if config["tokenizer"]["sha256"] != data.meta["tokenizer"]["sha256"]:
         raise UserError(f"{arguments.data} was tokenised with another tokenizer than {arguments.run}: run prepare.py")
 
@@ -71,6 +71,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data/prepared"), help="prepared folder")
     parser.add_argument("--split", choices=SPLITS, default="validation")
     parser.add_argument("--head", default=DOCUMENTED, help=f"which head of the run ({DOCUMENTED})")
+    parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
     parser.add_argument("--label-map", type=Path, help="JSON: data label to run label, or null to leave it out")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument(

@@ -266,8 +266,13 @@ def stored_bias(run: Path, head: str) -> float:
         raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
 
 
-def load_run(run: Path, device: torch.device, head: str = DOCUMENTED) -> tuple[MinistralTokenClassifier, dict]:
-    """The trained model of a run folder, in eval mode, and its config. Raises UserError."""
+def load_run(
+    run: Path, device: torch.device, head: str = DOCUMENTED, backbone: str | None = None
+) -> tuple[MinistralTokenClassifier, dict]:
+    """The trained model of a run folder, in eval mode, and its config. Raises UserError.
+
+    `backbone` says where the backbone is now, if it is not where it was in training.
+    """
     config = read_config(run)
     if head not in config["heads"]:
         raise UserError(f"{run} has no head {head}: choose one of {', '.join(config['heads'])}")
@@ -276,12 +281,13 @@ def load_run(run: Path, device: torch.device, head: str = DOCUMENTED) -> tuple[M
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
-    model = MinistralTokenClassifier(config["backbone"]["name"], len(config["labels"]), dtype=backbone_dtype(device))
+    name = backbone or config["backbone"]["name"]
+    model = MinistralTokenClassifier(name, len(config["labels"]), dtype=backbone_dtype(device))
     check_vocabulary(model, config["tokenizer"])
     try:
         model.classifier.load_state_dict(weights)
     except RuntimeError:
-        raise UserError(f"{path} does not fit the backbone {config['backbone']['name']}: train again") from None
+        raise UserError(f"{path} does not fit the backbone {name}: train again") from None
     if not all(torch.isfinite(weight).all() for weight in model.classifier.parameters()):
         raise UserError(f"{path} holds weights that are not finite: train again")
     return model.to(device).eval(), config

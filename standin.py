@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -121,12 +122,13 @@ def verify(path: Path, sha256: str) -> None:
 def load_gguf(path: Path):
     """Dequantize a GGUF file with transformers' reader: (LlamaModel in float32, tokenizer)."""
     try:
-        import gguf  # noqa: F401
+        import gguf
     except ImportError:
         raise UserError("standin.py needs the package gguf: pip install gguf") from None
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
+    gguf.GGUFReader = cache(gguf.GGUFReader)  # transformers parses the header three times; one reader serves
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     source_tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = AutoModel.from_config(config, dtype=torch.float32)

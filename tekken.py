@@ -47,6 +47,10 @@ class Tekken:
         self.pieces: list[bytes] = [b""] * self._num_special + ordinary
         self._piece_lengths = np.array([len(piece) for piece in self.pieces], dtype=np.int64)
 
+    def plain_encode(self, text: str) -> list[int]:
+        """What mistral-common itself makes of a text, for comparisons."""
+        return self._tokenizer.encode(text, bos=False, eos=False)
+
     def describe(self) -> dict:
         """What the prepared data and a run remember: {name, file, sha256, vocab_size}."""
         sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()

@@ -1,0 +1,150 @@
+"""Texts of any length → the spans a model finds in them.
+
+A long text is tokenised and decoded in parts, so that it needs little more memory than its tokens. The windows that
+the backbone reads run over the whole text, and a text is cut for decoding only where nothing was found.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dataset import make_windows
+from model import MinistralTokenClassifier, predict_tokens
+from spans import OUTSIDE_ID, JoinedText, ranges, spans_of_tags, starts_of, token_chars
+from tekken import Tekken
+
+PIECE = 500_000  # characters that are tokenised or decoded at once
+
+
+class Found(NamedTuple):
+    """A span as the model sees it: offsets in code points, end exclusive."""
+
+    start: int
+    end: int
+    label_id: int
+    score: float  # mean probability of the label over the span's tokens
+    tokens: int
+
+
+class Part(NamedTuple):
+    """Some characters of a text."""
+
+    text_index: int
+    start: int
+    end: int
+
+
+class Tokens(NamedTuple):
+    """The tokens of some texts, flat."""
+
+    token_ids: np.ndarray  # [tokens] uint32
+    char_starts: np.ndarray  # [tokens] int64, in the text
+    char_ends: np.ndarray  # [tokens] int64
+    offsets: np.ndarray  # [texts + 1] int64: where each text's tokens start
+
+
+def detect(
+    model: MinistralTokenClassifier, tokenizer: Tekken, texts: Sequence[str], max_length: int, bias: float = 0.0
+) -> list[list[Found]]:
+    """The spans of each text, sorted, without overlaps. `bias` is taken off the logit of O."""
+    tokens = tokenise(tokenizer, texts)
+    predictions = predict_tokens(model, tokens.token_ids, make_windows(tokens.offsets, max_length))
+    tags = predictions.tags(bias)
+    found: list[list[Found]] = [[] for _ in texts]
+    for parts in slabs(quiet_cuts(texts, tokens, tags)):
+        for text_index, span in decode(texts, tokens, tags, predictions.probabilities, parts):
+            found[text_index].append(span)
+    return found
+
+
+def slabs(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """The parts in order, so many together that numpy has something to do."""
+    slab: list[Part] = []
+    characters = 0
+    for part in parts:
+        slab.append(part)
+        characters += part.end - part.start
+        if characters >= PIECE:
+            yield slab
+            slab, characters = [], 0
+    if slab:
+        yield slab
+
+
+def tokenise(tokenizer: Tekken, texts: Sequence[str]) -> Tokens:
+    ids, starts, ends = [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    counts = np.zeros(len(texts), dtype=np.int64)
+    pieces = (Part(index, start, end) for index, text in enumerate(texts) for start, end in cuts(text))
+    for slab in slabs(pieces):
+        strings = [texts[piece.text_index][piece.start : piece.end] for piece in slab]
+        tokens = tokenizer.encode(strings)
+        char_starts, char_ends = token_chars(JoinedText.of(strings), tokens.token_counts, tokens.token_bytes)
+        piece_start = np.repeat([piece.start for piece in slab], tokens.token_counts)
+        ids.append(tokens.token_ids)
+        starts.append(piece_start + char_starts)
+        ends.append(piece_start + char_ends)
+        np.add.at(counts, [piece.text_index for piece in slab], tokens.token_counts)
+    return Tokens(np.concatenate(ids), np.concatenate(starts), np.concatenate(ends), starts_of(counts))
+
+
+def cuts(text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of the pieces in which a text is tokenised: they end before a white space where one is near."""
+    start = 0
+    while len(text) - start > PIECE:
+        near = (start + PIECE // 2, start + PIECE)
+        space = max(text.rfind(" ", *near), text.rfind("\n", *near))
+        end = space if space > start else start + PIECE
+        yield start, end
+        start = end
+    yield start, len(text)
+
+
+def quiet_cuts(texts: Sequence[str], tokens: Tokens, tags: np.ndarray) -> Iterator[Part]:
+    """The texts' parts for decoding: a long text is cut between two tokens that are both O, so no span is cut."""
+    for index, text in enumerate(texts):
+        start = 0
+        if len(text) > PIECE:
+            own = slice(tokens.offsets[index], tokens.offsets[index + 1])
+            outside, char_starts, char_ends = tags[own] == OUTSIDE_ID, tokens.char_starts[own], tokens.char_ends[own]
+            quiet = char_starts[1:][outside[1:] & outside[:-1] & (char_starts[1:] >= char_ends[:-1])]
+            while (place := np.searchsorted(quiet, start + PIECE)) < len(quiet):
+                end = int(quiet[place])
+                yield Part(index, start, end)
+                start = end
+        yield Part(index, start, len(text))
+
+
+def decode(
+    texts: Sequence[str], tokens: Tokens, tags: np.ndarray, probabilities: np.ndarray, parts: list[Part]
+) -> Iterator[tuple[int, Found]]:
+    """(text index, span) of the spans of some parts, which follow each other, in order."""
+    text = JoinedText.of([texts[part.text_index][part.start : part.end] for part in parts])
+    edges = np.array([token_range(tokens, part) for part in parts])
+    counts, own = edges[:, 1] - edges[:, 0], slice(edges[0, 0], edges[-1, 1])
+    part_start = np.array([part.start for part in parts])
+    char_starts = tokens.char_starts[own] - np.repeat(part_start, counts)
+    char_ends = tokens.char_ends[own] - np.repeat(part_start, counts)
+    tags, probabilities = tags[own], probabilities[own]
+    spans, span_counts = spans_of_tags(text, counts, tags, char_starts, char_ends)
+    part_of_span = np.repeat(np.arange(len(parts)), span_counts)
+
+    # the tokens with a character of the span; of those that share one, only the span's own label counts
+    token_text_start, span_text_start = np.repeat(text.starts[:-1], counts), text.starts[part_of_span]
+    first = np.searchsorted(token_text_start + char_ends, span_text_start + spans[:, 0], side="right")
+    stop = np.searchsorted(token_text_start + char_starts, span_text_start + spans[:, 1], side="left")
+    token, span = ranges(first, stop - first), np.repeat(np.arange(len(spans)), stop - first)
+    same = tags[token] == spans[span, 2]
+    sizes = np.bincount(span[same], minlength=len(spans))
+    scores = np.bincount(span[same], weights=probabilities[token[same]], minlength=len(spans)) / sizes
+    for part, (start, end, label_id), score, size in zip(
+        part_of_span.tolist(), spans.tolist(), scores.tolist(), sizes.tolist(), strict=True
+    ):
+        yield parts[part].text_index, Found(parts[part].start + start, parts[part].start + end, label_id, score, size)
+
+
+def token_range(tokens: Tokens, part: Part) -> tuple[int, int]:
+    """The first token of a part and the one after its last."""
+    start, stop = tokens.offsets[part.text_index], tokens.offsets[part.text_index + 1]
+    first, last = np.searchsorted(tokens.char_starts[start:stop], [part.start, part.end])
+    return start + first, start + last

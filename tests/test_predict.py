@@ -1,0 +1,677 @@
+"""Text in, redacted text out: promises of predict.py, kept with a tiny random backbone and a head that finds a lot."""
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from test_model import save_tiny_backbone
+
+import common
+import predict
+import tekken
+from common import UserError
+from predict import Redactor
+from replacements import Span
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "predict.py"
+LABELS = ["O", "CITY", "EMAIL", "FIRSTNAME", "PIN"]
+CANARY = "Quibblethorpe"  # stands in every text, and must stand in no message
+KEY = b"a key of 16 bytes or more"
+TEXT = f"Dear {CANARY},\r\nAnn O'Neil of Besançon (PIN 4711) since 2019\u2028write to ann@x.org! 👩‍👩‍👧\n\n[CITY_1]\n"
+TEXTS = [
+    TEXT,
+    f"{CANARY} paid €1,024.50 to Li; Li said no.",
+    "",
+    " \n ",
+    "Ann Ann Ann Bob 12 34 " * 8,
+    f"née {CANARY}\0",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Matrices this small are many times as fast on one thread where the cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", predict.KEY_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, as train.py writes it, whose random head gives most tokens a label."""
+    folder = tmp_path_factory.mktemp("predict")
+    backbone = save_tiny_backbone(folder / "backbone", vocab_size=131072)
+    config = {
+        "run_version": 1,
+        "backbone": {"name": str(backbone), "revision": None},
+        "labels": LABELS,
+        "tokenizer": tekken.load().describe(),
+        "heads": {"documented": {}},
+        "max_length": 64,
+    }
+    (folder / "run" / "documented").mkdir(parents=True)
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    weight = torch.randn(len(LABELS), 32, generator=torch.Generator().manual_seed(3)) * 0.3
+    bias = torch.tensor([1.5, 0.0, 0.0, 0.0, 0.0])
+    save_file({"weight": weight, "bias": bias}, folder / "run" / "documented" / "head.safetensors")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def redactor(trained: Path) -> Redactor:
+    return Redactor(trained, device="cpu")
+
+
+@pytest.fixture
+def build(trained: Path) -> Callable[..., Redactor]:
+    return lambda **arguments: Redactor(trained, device="cpu", **arguments)
+
+
+@pytest.fixture
+def command(trained: Path) -> Callable[..., None]:
+    return lambda *flags: predict.main(["--run", str(trained), "--device", "cpu", *map(str, flags)])
+
+
+def with_labels(text: str, spans: list[Span]) -> str:
+    """The text with each span replaced by its label in brackets, from the end to the start."""
+    for span in sorted(spans, reverse=True):
+        text = text[: span.start] + f"[{span.label}]" + text[span.end :]
+    return text
+
+
+def places(spans: list[Span]) -> list[tuple]:
+    return [tuple(span[:3]) for span in spans]
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def left_in(folder: Path) -> set[str]:
+    """Names of what stands in a folder, hidden files included."""
+    return {path.name for path in folder.iterdir()}
+
+
+# The class
+
+
+def test_one_text_and_many_give_the_same_answers(redactor):
+    spans = [redactor.spans(text) for text in TEXTS]
+    assert [places(found) for found in redactor.spans(iter(TEXTS))] == [places(found) for found in spans]
+    assert [redactor.redact(text) for text in TEXTS] == list(redactor.redact(TEXTS))
+    assert list(redactor.redact(TEXTS)) == [with_labels(*pair) for pair in zip(TEXTS, spans, strict=True)]
+    assert sum(map(len, spans)) > 20 and {span.label for found in spans for span in found} == {*LABELS[1:]}
+
+
+def test_no_texts_give_no_answers(redactor):
+    assert list(redactor.spans([])) == list(redactor.redact(iter([]))) == []
+
+
+def assert_spans_are_exact(text: str, spans: list[Span]) -> None:
+    end = 0
+    for span in spans:
+        assert end <= span.start < span.end <= len(text)
+        value = text[span.start : span.end]
+        assert value == value.strip() != "" and span.label in LABELS[1:] and 0 <= span.score <= 1
+        end = span.end
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=6))
+@example(TEXTS)
+@example(["👩‍👩‍👧" * 20, "é\u0301\u0301", "\ufeff\r\n \u3000x\u2003", "\0", "🇫🇷 \x85a", "ｆｕｌｌ"])
+def test_spans_are_exact_and_redaction_changes_nothing_outside_them(redactor, texts):
+    found = list(redactor.spans(texts))
+    for text, spans, redacted in zip(texts, found, redactor.redact(texts), strict=True):
+        assert_spans_are_exact(text, spans)
+        assert redacted == with_labels(text, spans)
+
+
+def endless(handed_out: list[int], texts: list[str]) -> Iterator[str]:
+    for number in count():
+        if number > 20_000:
+            raise AssertionError("20,000 texts were read and none was answered")
+        handed_out.append(number)
+        yield texts[number % len(texts)]
+
+
+@pytest.mark.parametrize("method", ["spans", "redact"])
+def test_answers_come_before_the_texts_end(redactor, monkeypatch, method):
+    monkeypatch.setitem(predict.TOKENS_PER_FORWARD, "cpu", 16)
+    monkeypatch.setattr(predict, "FORWARDS_A_GROUP", 2)
+    handed_out: list[int] = []
+    answers = getattr(redactor, method)(endless(handed_out, TEXTS))
+    assert handed_out == []
+    for number in range(30):
+        answer = next(answers)
+        expected = getattr(redactor, method)(TEXTS[number % len(TEXTS)])
+        assert (places(answer) == places(expected)) if method == "spans" else (answer == expected)
+        assert len(handed_out) <= number + 20
+
+
+def test_empty_texts_are_answered_before_the_texts_end(redactor, monkeypatch):
+    monkeypatch.setitem(predict.TOKENS_PER_FORWARD, "cpu", 16)
+    monkeypatch.setattr(predict, "FORWARDS_A_GROUP", 2)
+    assert next(redactor.redact(endless([], [""]))) == ""
+
+
+# Which spans are wanted
+
+
+def test_labels_and_exclude_labels_choose_among_all_spans(redactor, build):
+    everything = list(redactor.spans(TEXTS))
+    for arguments, wanted in [
+        ({"labels": ["CITY", "PIN"]}, {"CITY", "PIN"}),
+        ({"exclude_labels": ["CITY"]}, {"EMAIL", "FIRSTNAME", "PIN"}),
+        ({"labels": ["CITY", "PIN"], "exclude_labels": ["PIN"]}, {"CITY"}),
+    ]:
+        expected = [[place for place in places(spans) if place[2] in wanted] for spans in everything]
+        assert [places(spans) for spans in build(**arguments).spans(TEXTS)] == expected
+        assert any(expected)
+
+
+def test_spans_below_min_score_are_left_out(redactor, build):
+    everything = list(redactor.spans(TEXTS))
+    scores = sorted(span.score for spans in everything for span in spans)
+    least = (scores[len(scores) // 2] + scores[len(scores) // 2 + 1]) / 2
+    expected = [[tuple(span[:3]) for span in spans if span.score > least] for spans in everything]
+    assert [places(spans) for spans in build(min_score=least).spans(TEXTS)] == expected
+    assert 0 < sum(map(len, expected)) < len(scores)
+
+
+def test_a_label_map_renames_merges_and_leaves_out(redactor, build):
+    label_map = {"CITY": "TOWN", "FIRSTNAME": "SECRET", "PIN": "SECRET", "EMAIL": "O", "NOT_IN_THE_RUN": "X"}
+    expected = [
+        [(start, end, label_map[label]) for start, end, label in places(spans) if label != "EMAIL"]
+        for spans in redactor.spans(TEXTS)
+    ]
+    assert [places(spans) for spans in build(label_map=label_map).spans(TEXTS)] == expected
+    assert {label for spans in expected for *_, label in spans} == {"TOWN", "SECRET"}
+    only = build(label_map=label_map, labels=["SECRET"]).spans(TEXTS)
+    assert [places(spans) for spans in only] == [[s for s in spans if s[2] == "SECRET"] for spans in expected]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"labels": ["CITY", "TOWN"]},
+        {"exclude_labels": ["TOWN"]},
+        {"labels": ["CITY"], "label_map": {"CITY": "VILLAGE"}},
+    ],
+    ids=["labels", "exclude_labels", "a label that was renamed"],
+)
+def test_labels_that_the_run_does_not_have_are_refused(build, arguments):
+    with pytest.raises(UserError) as refused:
+        build(**arguments)
+    assert "PIN" in str(refused.value) and "\n" not in str(refused.value)
+
+
+# Ray Data
+
+
+def test_a_batch_of_columns_gains_redacted_text_and_spans(redactor, build):
+    batch = {"id": np.arange(len(TEXTS)), "note": np.array(TEXTS, dtype=object)}
+    answer = build(column="note")(batch)
+    assert list(batch) == ["id", "note"] and answer["id"].tolist() == batch["id"].tolist()
+    assert answer["note"].tolist() == TEXTS and answer["redacted"].tolist() == [redactor.redact(t) for t in TEXTS]
+    for text, spans in zip(TEXTS, map(json.loads, answer["spans"]), strict=True):
+        assert [(s["start"], s["end"], s["label"]) for s in spans] == places(redactor.spans(text))
+        assert [s["score"] for s in spans] == pytest.approx([s.score for s in redactor.spans(text)], abs=1e-3)
+
+
+def test_ray_data_maps_batches_with_the_class(trained, redactor):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'ray[data]'): its own test is skipped")
+    texts = ["Ann of Oslo", "PIN 4711", "nobody", "Li, Bob", "née Ann"]
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}
+    )
+    try:
+        rows = ray.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)])
+        arguments = {"run": str(trained), "device": "cpu"}
+        done = rows.map_batches(Redactor, fn_constructor_kwargs=arguments, concurrency=1, batch_size=4).take_all()
+    finally:
+        ray.shutdown()
+    assert {row["id"]: row["redacted"] for row in done} == dict(enumerate(redactor.redact(texts)))
+
+
+# The command: what goes in and comes out
+
+
+def test_a_text_file_comes_out_redacted_to_the_byte(command, redactor, tmp_path, capsysbinary):
+    command(write(tmp_path / "a.txt", TEXT))
+    expected = with_labels(TEXT, redactor.spans(TEXT))
+    assert capsysbinary.readouterr().out == expected.encode() != TEXT.encode()
+
+
+def test_standard_input_is_read_where_no_file_is_named(command, redactor, monkeypatch, capsysbinary):
+    for flags in ([], ["-"]):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(TEXT.encode())))
+        command(*flags)
+        assert capsysbinary.readouterr().out.decode() == with_labels(TEXT, redactor.spans(TEXT))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\0\0 Ann\0", "\ufeffAnn\r\n"], ids=["empty", "a line", "NUL", "BOM"])
+def test_odd_documents_come_out_as_any_other(command, redactor, tmp_path, capsysbinary, text):
+    command(write(tmp_path / "a.txt", text))
+    assert capsysbinary.readouterr().out.decode() == with_labels(text, redactor.spans(text))
+
+
+@pytest.mark.parametrize("with_text", [False, True])
+def test_spans_are_written_as_json_lines(command, redactor, tmp_path, capsysbinary, with_text):
+    paths = [write(tmp_path / f"{i}.txt", text) for i, text in enumerate(TEXTS)]
+    command(*paths, "--output-format", "spans", *["--with-text"] * with_text)
+    lines = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [line["source"] for line in lines] == [str(path) for path in paths]
+    for text, line in zip(TEXTS, lines, strict=True):
+        assert [(s["start"], s["end"], s["label"]) for s in line["spans"]] == places(redactor.spans(text))
+        assert all(s.get("text") == (text[s["start"] : s["end"]] if with_text else None) for s in line["spans"])
+
+
+def rows_of(texts: list[str]) -> list[dict]:
+    return [{"id": i, "note": text, "tags": {"a": [1, None]}} for i, text in enumerate(texts)]
+
+
+def json_lines(rows: list[dict]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def test_json_lines_keep_their_order_and_other_fields(command, redactor, tmp_path, capsysbinary):
+    rows = rows_of(TEXTS * 3)
+    path = write(tmp_path / "rows.jsonl", json_lines(rows))
+    redacted = [{**row, "note": with_labels(row["note"], redactor.spans(row["note"]))} for row in rows]
+    command(path, "--field", "note")
+    assert [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()] == redacted
+    command(path, "--field", "note", "--output-format", "jsonl")
+    lines = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [{key: line[key] for key in ("id", "note", "tags")} for line in lines] == rows
+    assert [line["redacted"] for line in lines] == [row["note"] for row in redacted]
+    found = [[(s["start"], s["end"], s["label"]) for s in line["spans"]] for line in lines]
+    assert found == [places(redactor.spans(row["note"])) for row in rows]
+
+
+def test_csv_keeps_its_order_and_other_columns(command, redactor, tmp_path, capsysbinary):
+    table = [["id", "note", "more"], *([str(i), text, f'Ann "{i}"'] for i, text in enumerate(TEXTS))]
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(table)
+    command(write(tmp_path / "rows.csv", file.getvalue()), "--column", "note")
+    written = list(csv.reader(io.StringIO(capsysbinary.readouterr().out.decode(), newline="")))
+    expected = [[i, with_labels(text, redactor.spans(text)), more] for i, text, more in table[1:]]
+    assert written == [table[0], *expected]
+
+
+def test_flags_choose_spans_as_the_class_does(command, build, tmp_path, capsysbinary):
+    path = write(tmp_path / "a.txt", TEXT)
+    label_map = write(tmp_path / "map.json", '{"CITY": "TOWN", "PIN": null}')
+    command(path, "--label-map", label_map, "--exclude-labels", "EMAIL", "--min-score", "0.4")
+    arguments = {"label_map": {"CITY": "TOWN", "PIN": "O"}, "exclude_labels": ["EMAIL"], "min_score": 0.4}
+    assert capsysbinary.readouterr().out.decode() == build(**arguments).redact(TEXT)
+    command(path, "--labels", "CITY", "FIRSTNAME")
+    assert capsysbinary.readouterr().out.decode() == build(labels=["CITY", "FIRSTNAME"]).redact(TEXT)
+
+
+def test_a_long_text_without_a_space_is_redacted(command, tmp_path):
+    """2 MB, in pieces."""
+    text = "international" * 154_000
+    assert len(text) > 2_000_000
+    command(write(tmp_path / "a.txt", text), "--replace", "mask", "--output", tmp_path / "out")
+    redacted = (tmp_path / "out").read_text()
+    assert len(redacted) == len(text) and 0 < redacted.count("*") < len(text)
+    assert all(new in ("*", old) for new, old in zip(redacted, text, strict=True))
+
+
+# The command: how spans are replaced
+
+
+def test_every_kind_of_replacement_changes_the_spans_alone(command, redactor, tmp_path, monkeypatch, capsysbinary):
+    monkeypatch.setenv(predict.KEY_VARIABLE, KEY.decode())
+    spans = redactor.spans(TEXT)
+    numbers: dict[tuple[str, str], str] = {}
+
+    def numbered(label: str, value: str) -> str:
+        if (label, value) not in numbers:
+            free = (f"[{label}_{i}]" for i in count(1))
+            numbers[label, value] = next(p for p in free if p not in TEXT and p not in numbers.values())
+        return numbers[label, value]
+
+    expected_of = {
+        "label": lambda label, value: f"[{label}]",
+        "numbered": numbered,
+        "mask": lambda label, value: "".join(c if c in "\r\n\u2028" else "*" for c in value),
+        "hash": lambda label, value: f"[{label}_{hash_of(label, value)}]",
+    }
+    assert {*expected_of} | {"fake"} == {*predict.KINDS}
+    path = write(tmp_path / "a.txt", TEXT)
+    for kind, replacement in expected_of.items():
+        expected, end = "", 0
+        for span in spans:
+            expected += TEXT[end : span.start] + replacement(span.label, TEXT[span.start : span.end])
+            end = span.end
+        command(path, "--replace", kind)
+        assert capsysbinary.readouterr().out.decode() == expected + TEXT[end:]
+
+
+def hash_of(label: str, value: str) -> str:
+    return hmac.new(KEY, f"{label}\0{value}".encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def test_fakes_stand_in_the_place_of_the_values(command, redactor, tmp_path, capsysbinary):
+    pytest.importorskip("faker", reason="Faker is not installed: fakes cannot be made")
+    spans = redactor.spans(TEXT)
+    command(write(tmp_path / "a.txt", TEXT), "--replace", "fake")
+    rest = capsysbinary.readouterr().out.decode()
+    ends = [0, *(span.end for span in spans)]
+    starts = [*(span.start for span in spans), len(TEXT)]
+    for number, (end, start) in enumerate(zip(ends, starts, strict=True)):
+        between = TEXT[end:start]
+        at = rest.find(between)
+        assert at == 0 if number == 0 else at >= (len(between) > 0)
+        rest = rest[at + len(between) :]
+    assert rest == "" or spans[-1].end == len(TEXT)
+
+
+def test_the_key_of_hashes_comes_from_a_file_or_the_environment(command, redactor, tmp_path, monkeypatch, capsysbinary):
+    text = write(tmp_path / "a.txt", TEXT)
+    span = redactor.spans(TEXT)[0]
+    placeholder = f"[{span.label}_{hash_of(span.label, TEXT[span.start : span.end])}]"
+    command(text, "--replace", "hash", "--hash-key-file", write(tmp_path / "key", KEY + b"\n"))
+    of_file = capsysbinary.readouterr().out
+    assert placeholder.encode() in of_file
+    monkeypatch.setenv(predict.KEY_VARIABLE, KEY.decode())
+    command(text, "--replace", "hash")
+    assert capsysbinary.readouterr().out == of_file
+    monkeypatch.setenv(predict.KEY_VARIABLE, "another key of 16 bytes or more")
+    command(text, "--replace", "hash")
+    assert capsysbinary.readouterr().out != of_file
+
+
+@pytest.mark.parametrize("kind", ["text", "field", "column"])
+def test_a_vault_brings_the_bytes_back(command, tmp_path, kind):
+    content, flags = TEXT, []
+    if kind == "field":
+        content, flags = json_lines(rows_of(TEXTS * 2)), ["--field", "note"]
+    elif kind == "column":
+        file = io.StringIO(newline="")
+        csv.writer(file).writerows([["note", "id"], *([text, str(i)] for i, text in enumerate(TEXTS * 2))])
+        content, flags = file.getvalue(), ["--column", "note"]
+    source = write(tmp_path / "source", content)
+    command(source, *flags, "--replace", "numbered", "--vault", tmp_path / "vault", "--output", tmp_path / "redacted")
+    assert (tmp_path / "redacted").read_bytes() != source.read_bytes()
+    assert stat.S_IMODE((tmp_path / "vault").stat().st_mode) == 0o600
+    command(tmp_path / "redacted", *flags, "--restore", tmp_path / "vault", "--output", tmp_path / "restored")
+    assert (tmp_path / "restored").read_bytes() == source.read_bytes()
+
+
+# The command: files and processes
+
+
+def test_a_run_that_fails_leaves_the_old_output_and_nothing_else(command, tmp_path):
+    rows = json_lines(rows_of(TEXTS)) + "no JSON\n"
+    source = write(tmp_path / "rows.jsonl", rows)
+    output = write(tmp_path / "out" / "rows.jsonl", "old")
+    vault = tmp_path / "out" / "vault"
+    with pytest.raises(UserError):
+        command(source, "--field", "note", "--output", output, "--replace", "numbered", "--vault", vault)
+    assert output.read_text() == "old" and left_in(output.parent) == {"rows.jsonl"}
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> list[Path]:
+    return [write(tmp_path / "in" / f"{i}.txt", text) for i, text in enumerate(TEXTS)]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["that is there", "that is new"])
+def test_a_folder_gets_one_output_for_each_input(command, redactor, documents, tmp_path, there):
+    if there:
+        (tmp_path / "out").mkdir()
+    command(*documents, "--output", f"{tmp_path}/out/")
+    assert left_in(tmp_path / "out") == {path.name for path in documents}
+    for path, text in zip(documents, TEXTS, strict=True):
+        redacted = (tmp_path / "out" / path.name).read_bytes().decode()
+        assert redacted == with_labels(text, redactor.spans(text))
+
+
+def test_a_rerun_does_what_is_missing_and_leaves_the_rest(command, redactor, documents, tmp_path, capsysbinary):
+    write(tmp_path / "out" / "0.txt", "done before")
+    write(documents[3], b"\xff" + CANARY.encode())
+    with pytest.raises(UserError):
+        command(*documents, "--output", tmp_path / "out")
+    done = left_in(tmp_path / "out")
+    assert {"0.txt"} <= done <= {"0.txt", "1.txt", "2.txt"}
+    write(documents[3], TEXTS[3])
+    command(*documents, "--output", tmp_path / "out")
+    assert left_in(tmp_path / "out") == {path.name for path in documents}
+    assert (tmp_path / "out" / "0.txt").read_text() == "done before"
+    assert (tmp_path / "out" / "4.txt").read_text() == redactor.redact(TEXTS[4])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    command(*documents, "--output", tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("world", [2, 4, 9])
+def test_processes_share_the_files_and_each_is_done_once(command, documents, tmp_path, monkeypatch, world):
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    outputs = []
+    for rank in range(world):
+        monkeypatch.setenv("RANK", str(rank))
+        folder = tmp_path / f"out-{rank}"  # apart, so that no process sees what another has done
+        folder.mkdir()
+        command(*documents, "--output", folder)
+        outputs += sorted(left_in(folder))
+    assert sorted(outputs) == [path.name for path in documents]
+
+
+def test_an_input_is_not_taken_for_its_own_output(command, documents):
+    """--output names the inputs' folder: to redact nothing and say that all is done would be a leak."""
+    before = {path: path.read_bytes() for path in documents}
+    with pytest.raises(UserError):
+        command(*documents, "--output", documents[0].parent)
+    assert {path: path.read_bytes() for path in documents} == before
+
+
+def test_inputs_of_one_name_are_refused_where_outputs_are_named_after_them(command, documents, tmp_path):
+    twin = write(tmp_path / "other" / documents[0].name, TEXT)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError):
+        command(*documents, twin, "--output", tmp_path / "out")
+    assert left_in(tmp_path / "out") == set()
+
+
+# The command: mistakes end with one line, and no text in it
+
+
+def refusal(capfd: pytest.CaptureFixture, command: Callable[..., None], *flags: object, code: int = 2) -> str:
+    """The one line that the command ends with."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        common.run(lambda: command(*flags))
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    assert len(lines) == 1 and ": error: " in lines[0], err
+    assert stopped.value.code == code and CANARY not in out + err
+    return lines[0]
+
+
+BAD_INPUT = {
+    "a text not in UTF-8": (CANARY.encode() + b" \xff\n", []),
+    "a row without the field": (json_lines([{"text": CANARY}]), ["--field", "note"]),
+    "a row that is no JSON": (f'{{"note": "{CANARY}', ["--field", "note"]),
+    "a row with a cell too many": (f"note\nAnn,{CANARY}\n", ["--column", "note"]),
+}
+
+
+@pytest.mark.parametrize(("content", "flags"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_a_bad_record_ends_with_one_line_that_says_where(command, tmp_path, capfd, content, flags):
+    line = refusal(capfd, command, write(tmp_path / "bad.in", content), *flags, code=1)
+    assert "bad.in" in line and "--skip-bad" in line
+
+
+def test_skip_bad_goes_on_and_rejected_keeps_the_record(command, redactor, tmp_path, capfd):
+    good = rows_of(TEXTS[:2])
+    bad = json.dumps({"text": f"{CANARY} without a note"})
+    path = write(tmp_path / "rows.jsonl", json_lines(good[:1]) + bad + "\n" + json_lines(good[1:]))
+    rejected = tmp_path / "rejected.jsonl"
+    command(path, "--field", "note", "--skip-bad", "--rejected", rejected, "--output", tmp_path / "out")
+    written = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
+    assert written == [{**row, "note": redactor.redact(row["note"])} for row in good]
+    [kept] = map(json.loads, rejected.read_text().splitlines())
+    assert (kept["file"], kept["line"], kept["row"]) == (str(path), 2, bad)
+    assert stat.S_IMODE(rejected.stat().st_mode) == 0o600
+    assert CANARY not in "".join(capfd.readouterr())
+
+
+MISTAKES = {
+    "a file that is not there": ["none.txt"],
+    "a folder as input": ["."],
+    "a run that is not there": ["a.txt", "--run", "none"],
+    "a head that is not there": ["a.txt", "--head", "nosuchhead"],
+    "a device that is not there": ["a.txt", "--device", "nonsense"],
+    "a column that is not there": ["a.csv", "--column", "note"],
+    "a label that is not there": ["a.txt", "--labels", "TOWN"],
+    "a label map that is not there": ["a.txt", "--label-map", "none.json"],
+    "a score above 1": ["a.txt", "--min-score", "2"],
+    "hashes without a key": ["a.txt", "--replace", "hash"],
+    "a key that is too short": ["a.txt", "--replace", "hash", "--hash-key-file", "short-key"],
+    "a key file that is not there": ["a.txt", "--replace", "hash", "--hash-key-file", "none"],
+    "a key as a flag's value": ["a.txt", "--replace", "hash", "--hash-key", KEY.decode()],
+    "a vault for other replacements": ["a.txt", "--vault", "vault"],
+    "a vault in place of another file": ["a.txt", "--replace", "numbered", "--vault", "a.csv"],
+    "a vault for a folder of outputs": ["a.txt", "--replace", "numbered", "--vault", "vault", "--output", "folder"],
+    "rejected without skip-bad": ["a.txt", "--rejected", "rejected"],
+    "a vault to restore that is not there": ["a.txt", "--restore", "none"],
+    "a vault to restore that is none": ["a.txt", "--restore", "a.csv"],
+    "both kinds of rows": ["a.csv", "--column", "text", "--field", "text"],
+    "an output in a file": ["a.txt", "--output", "a.csv/out"],
+}
+
+
+@pytest.mark.parametrize("flags", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_ends_with_one_line_and_writes_nothing(command, tmp_path, capfd, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    files = {"a.txt": TEXT.encode(), "a.csv": f"text,more\n{CANARY},\n".encode(), "short-key": b"short"}
+    for name, content in files.items():
+        write(tmp_path / name, content)
+    (tmp_path / "folder").mkdir()
+    refusal(capfd, command, *flags)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == files
+    assert left_in(tmp_path / "folder") == set()
+
+
+@pytest.mark.parametrize("environment", [{"RANK": "one"}, {"WORLD_SIZE": "many"}], ids=str)
+def test_ranks_that_are_no_numbers_are_refused(command, tmp_path, capfd, monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert next(iter(environment)) in refusal(capfd, command, write(tmp_path / "a.txt", TEXT))
+
+
+def test_several_processes_without_files_or_a_folder_are_refused(command, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    refusal(capfd, command, "--output", tmp_path)
+    refusal(capfd, command, write(tmp_path / "a.txt", TEXT))
+
+
+RUN_FAULTS = {
+    "a config cut short": lambda run: (run / "config.json").write_text("{"),
+    "no config": lambda run: (run / "config.json").unlink(),
+    "a head cut short": lambda run: os.truncate(run / "documented" / "head.safetensors", 100),
+    "no head": lambda run: (run / "documented" / "head.safetensors").unlink(),
+    "another tokenizer": lambda run: change_config(run, tokenizer={"sha256": "0" * 64, "vocab_size": 131072}),
+    "a label too many": lambda run: change_config(run, labels=[*LABELS, "TOWN"]),
+    "a backbone that is gone": lambda run: change_config(run, backbone={"name": str(run / "none")}),
+}
+
+
+def change_config(run: Path, **changes: object) -> None:
+    path = run / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("damage", RUN_FAULTS.values(), ids=RUN_FAULTS)
+def test_a_damaged_run_ends_with_one_line(trained, tmp_path, capfd, monkeypatch, damage):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    damage(run)
+    text = write(tmp_path / "a.txt", TEXT)
+    refusal(capfd, predict.main, ["--run", str(run), "--device", "cpu", str(text)])
+
+
+def test_a_text_that_the_vault_does_not_know_is_not_restored(command, tmp_path, capfd):
+    rows = write(tmp_path / "rows.jsonl", json_lines(rows_of(TEXTS)))
+    command(
+        rows, "--field", "note", "--replace", "numbered", "--vault", tmp_path / "vault", "--output", tmp_path / "out"
+    )
+    edited = write(tmp_path / "edited", (tmp_path / "out").read_text().replace('"note": "', '"note": "x'))
+    refusal(
+        capfd, command, edited, "--field", "note", "--restore", tmp_path / "vault", "--output", tmp_path / "restored"
+    )
+    assert not (tmp_path / "restored").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_ends_with_one_line(command, tmp_path, capfd):
+    refusal(capfd, command, write(tmp_path / "a.txt", TEXT), "--output", "/dev/full")
+
+
+# The script as others start it
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    """A Python of its own, in the tests' environment but for one thread."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, **pipes)
+
+
+def test_help_works_and_importing_does_no_work(tmp_path):
+    heavy = "print([name for name in ('transformers', 'mistral_common', 'faker', 'ray') if name in sys.modules])"
+    imports = start("-c", f"import sys, predict; {heavy}", cwd=tmp_path)
+    shown = start(SCRIPT, "--help", cwd=tmp_path)
+    out, err = shown.communicate(timeout=120)
+    assert shown.returncode == 0 and err == b"" and b"--run" in out
+    assert imports.communicate(timeout=120) == (b"[]\n", b"") and imports.returncode == 0
+    assert left_in(tmp_path) == set()
+
+
+def test_a_reader_that_left_and_a_full_disk_behind_standard_output_end_the_script(trained, tmp_path):
+    """As `predict.py FILE | head` and `predict.py FILE > /dev/full`: quietly, and with one line."""
+    flags = (SCRIPT, "--run", trained, "--device", "cpu", write(tmp_path / "a.txt", TEXT))
+    full = start(*flags, stdout=os.open("/dev/full", os.O_WRONLY)) if Path("/dev/full").exists() else None
+    piped = start(*flags)
+    piped.stdout.close()
+    assert (piped.stderr.read(), piped.wait(120)) == (b"", 1)
+    if full:
+        _, err = full.communicate(timeout=120)
+        assert full.returncode == 2 and len(err.splitlines()) == 1 and b": error: " in err, err
+
+
+def test_standard_input_to_standard_output_in_a_process_of_its_own(trained, redactor):
+    process = start(SCRIPT, "--run", trained, "--device", "cpu", stdin=subprocess.PIPE)
+    out, err = process.communicate(TEXT.encode(), timeout=120)
+    assert (process.returncode, err) == (0, b"") and out == with_labels(TEXT, redactor.spans(TEXT)).encode()
