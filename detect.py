@@ -39,8 +39,8 @@ class Tokens(NamedTuple):
     """The tokens of some texts, flat."""
 
     token_ids: np.ndarray  # [tokens] uint32
-    char_starts: np.ndarray  # [tokens] int64, in the text
-    char_ends: np.ndarray  # [tokens] int64
+    char_starts: np.ndarray  # [tokens] uint32, in the text
+    char_ends: np.ndarray  # [tokens] uint32
     offsets: np.ndarray  # [texts + 1] int64: where each text's tokens start
 
 
@@ -73,14 +73,14 @@ def slabs(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 
 def tokenise(tokenizer: Tekken, texts: Sequence[str]) -> Tokens:
-    ids, starts, ends = [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    ids, starts, ends = ([np.zeros(0, np.uint32)] for _ in range(3))
     counts = np.zeros(len(texts), dtype=np.int64)
     pieces = (Part(index, start, end) for index, text in enumerate(texts) for start, end in cuts(text))
     for slab in slabs(pieces):
         strings = [texts[piece.text_index][piece.start : piece.end] for piece in slab]
         tokens = tokenizer.encode(strings)
         char_starts, char_ends = token_chars(JoinedText.of(strings), tokens.token_counts, tokens.token_bytes)
-        piece_start = np.repeat([piece.start for piece in slab], tokens.token_counts)
+        piece_start = np.repeat(np.array([piece.start for piece in slab], np.uint32), tokens.token_counts)
         ids.append(tokens.token_ids)
         starts.append(piece_start + char_starts)
         ends.append(piece_start + char_ends)
@@ -123,8 +123,8 @@ def decode(
     edges = np.array([token_range(tokens, part) for part in parts])
     counts, own = edges[:, 1] - edges[:, 0], slice(edges[0, 0], edges[-1, 1])
     part_start = np.array([part.start for part in parts])
-    char_starts = tokens.char_starts[own] - np.repeat(part_start, counts)
-    char_ends = tokens.char_ends[own] - np.repeat(part_start, counts)
+    char_starts = tokens.char_starts[own].astype(np.int64) - np.repeat(part_start, counts)
+    char_ends = tokens.char_ends[own].astype(np.int64) - np.repeat(part_start, counts)
     tags, probabilities = tags[own], probabilities[own]
     spans, span_counts = spans_of_tags(text, counts, tags, char_starts, char_ends)
     part_of_span = np.repeat(np.arange(len(parts)), span_counts)

@@ -193,13 +193,13 @@ def scored_features(
 class TokenPredictions(NamedTuple):
     """What the head says of each token: enough to choose tags at any operating point."""
 
-    label_ids: np.ndarray  # [tokens] int64: the likeliest label but O
+    label_ids: np.ndarray  # [tokens] uint16: the likeliest label but O
     margins: np.ndarray  # [tokens] float32: logit of O minus that label's
     probabilities: np.ndarray  # [tokens] float32: that label's
 
     def tags(self, bias: float = 0.0) -> np.ndarray:
-        """[tokens] int64 label ids with the logit of O lowered by `bias`; 0 is plain argmax."""
-        return np.where(self.margins >= bias, OUTSIDE_ID, self.label_ids)
+        """[tokens] uint16 label ids with the logit of O lowered by `bias`; 0 is plain argmax."""
+        return np.where(self.margins >= bias, self.label_ids.dtype.type(OUTSIDE_ID), self.label_ids)
 
 
 @torch.inference_mode()
@@ -216,9 +216,11 @@ def predict_tokens(
         logits = model.head(scored_features(model, token_ids, windows, chosen, progress))
         best, label_ids = logits[:, OUTSIDE_ID + 1 :].max(dim=-1)
         margins, probabilities = logits[:, OUTSIDE_ID] - best, (best - logits.logsumexp(dim=-1)).exp()
-        parts.append([(label_ids + 1).cpu().numpy(), margins.cpu().numpy(), probabilities.cpu().numpy()])
+        parts.append(
+            [(label_ids + 1).cpu().numpy().astype(np.uint16), margins.cpu().numpy(), probabilities.cpu().numpy()]
+        )
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return TokenPredictions(*(columns or [np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32)]))
+    return TokenPredictions(*(columns or [np.zeros(0, np.uint16), np.zeros(0, np.float32), np.zeros(0, np.float32)]))
 
 
 def save_head(model: MinistralTokenClassifier, folder: Path) -> None:

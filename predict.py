@@ -156,8 +156,14 @@ class Redactor:
 
     def _spans_of_group(self, texts: list[str]) -> Iterator[list[Span]]:
         for found in detect(self.model, self.tokenizer, texts, self.max_length, self.bias):
-            named = (Span(span.start, span.end, self.new_labels[span.label_id], span.score) for span in found)
-            yield [span for span in named if span.label is not None and span.score >= self.min_score]
+            spans = []
+            found.reverse()
+            while found:  # one list shrinks as the other grows: a long text has millions
+                span = found.pop()
+                label = self.new_labels[span.label_id]
+                if label is not None and span.score >= self.min_score:
+                    spans.append(Span(span.start, span.end, label, span.score))
+            yield spans
 
 
 def policy(
@@ -276,7 +282,8 @@ def redact_sources(
 
         for spans in redactor.spans(texts()):
             record = waiting.popleft()
-            writer.write(record, redactor.replace(record.text, spans), as_dicts(spans))
+            written = [] if arguments.output_format == "redacted" else as_dicts(spans)
+            writer.write(record, redactor.replace(record.text, spans), written)
             bar.update()
 
 
