@@ -1,10 +1,22 @@
 """What several test files share."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # matrices this small are many times as fast on one thread where the cores are shared
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_raises():
+    """Also where the tests run in the background of a shell, which then ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -44,15 +44,6 @@ ODD_TEXTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small are many times as fast on one thread where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> MinistralTokenClassifier:
     """A random head whose bias makes personal data frequent and spans of several tokens common."""

@@ -37,15 +37,6 @@ SENTENCES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small are a hundred times as fast on one thread where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def raw_rows(language: str, count: int, rename: Callable[[str, int], str | None]) -> list[dict]:
     """Rows of one to seven sentences. `rename(label, row)` gives a label another name, or None to leave it out."""
     choose = random.Random(language)

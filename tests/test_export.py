@@ -30,8 +30,6 @@ def sentence(number: int) -> tuple[str, list]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory):
     """(run folder, prepared folder) of a head fitted on a tiny random backbone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("export")
     backbone = save_tiny_backbone(folder / "backbone", vocab_size=131072)
     rows = [dict(zip(("unmasked_text", "span_labels"), sentence(i), strict=True)) for i in range(120)]
@@ -40,8 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
     prepare.main(["--input", str(folder / "rows.jsonl"), "--output", str(data), "--validation-fraction", "0.2"])
     flags = ["--data", str(data), "--backbone", str(backbone), "--output", str(run), "--device", "cpu"]
     train.main([*flags, "--learning-rate", "0.05", "--epochs", "10", "--batch-size", "4"])
-    yield run, data
-    torch.set_num_threads(threads)
+    return run, data
 
 
 @pytest.fixture(scope="module")

@@ -46,23 +46,6 @@ LLAMA = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small are many times as fast on one thread where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c_raises():
-    """Also where the tests run in the background of a shell, which then ignores SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="session")
 def source_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE, as SmolLM2's: every byte is a token, and a few words are."""

@@ -31,23 +31,6 @@ MAX_LENGTH = 16
 RARE = {5: "龍 ", 20: "鯨 ", 35: "梅 ", 50: "雪 ", 65: "橋 "}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small are many times as fast on one thread where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c_raises():
-    """Also where the tests run in the background of a shell, which then ignores SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its final norm is enlarged, so that some gradients are longer than 1 and clipping shows."""
