@@ -90,7 +90,8 @@ def test_an_export_replaces_only_an_export(trained, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 
-def test_bench_measures_each_pair_and_keeps_the_figures(trained, tmp_path, capsys):
+def test_bench_measures_each_pair_and_keeps_the_figures(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "ENOUGH_ROWS", 50)
     run, data = trained
     flags = ["--run", str(run), "--data", str(data), "--split", "train", "--rows", "20", "--device", "cpu"]
     bench.main([*flags, "--json", str(tmp_path / "bench.json")])
