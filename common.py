@@ -3,6 +3,7 @@
 import argparse
 import collections
 import contextlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -68,16 +69,23 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, value: object) -> None:
+    """Readable JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 @contextlib.contextmanager
-def atomic_folder(folder: Path | str, mark: str, mode: int = 0o777) -> Iterator[Path]:
+def atomic_folder(folder: Path | str, *marks: str, mode: int = 0o777) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; put it in `folder`'s place on success, delete it on any exception.
 
-    Only an empty folder or one that holds a file named `mark`, as every folder written here does, is replaced: any
-    other is not ours to delete (UserError).
+    Only an empty folder or one that holds a file named as one of `marks`, as every folder written here does, is
+    replaced: any other is not ours to delete (UserError).
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / mark).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} exists and holds something else (no {mark}): choose another --output")
+    ours = any((folder / mark).is_file() for mark in marks) or (folder.is_dir() and not any(folder.iterdir()))
+    if folder.exists() and not ours:
+        raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another --output")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     new, old = temporary / "new", temporary / "old"

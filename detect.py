@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset import make_windows
-from model import MinistralTokenClassifier, predict_tokens
-from spans import OUTSIDE_ID, JoinedText, ranges, spans_of_tags, starts_of, token_chars
+from spans import OUTSIDE_ID, JoinedText, spans_of_tags, starts_of, token_chars
+from tagging import Tagged, Tagger, calibrated, span_scores
 from tekken import Tekken
 
 PIECE = 500_000  # characters that are tokenised or decoded at once
@@ -23,7 +23,7 @@ class Found(NamedTuple):
     start: int
     end: int
     label_id: int
-    score: float  # mean probability of the label over the span's tokens
+    score: float  # of a right span: calibrated mean probability of the label over the span's tokens
     tokens: int
 
 
@@ -45,15 +45,14 @@ class Tokens(NamedTuple):
 
 
 def detect(
-    model: MinistralTokenClassifier, tokenizer: Tekken, texts: Sequence[str], max_length: int, bias: float = 0.0
+    tagger: Tagger, tokenizer: Tekken, texts: Sequence[str], max_length: int, bias: float = 0.0
 ) -> list[list[Found]]:
     """The spans of each text, sorted, without overlaps. `bias` is taken off the logit of O."""
     tokens = tokenise(tokenizer, texts)
-    predictions = predict_tokens(model, tokens.token_ids, make_windows(tokens.offsets, max_length))
-    tags = predictions.tags(bias)
+    tagged = tagger.predict(tokens.token_ids, make_windows(tokens.offsets, max_length), tokens.offsets, bias)
     found: list[list[Found]] = [[] for _ in texts]
-    for parts in slabs(quiet_cuts(texts, tokens, tags)):
-        for text_index, span in decode(texts, tokens, tags, predictions.probabilities, parts):
+    for parts in slabs(quiet_cuts(texts, tokens, tagged.label_ids)):
+        for text_index, span in decode(texts, tokens, tagged, parts, tagger.calibration):
             found[text_index].append(span)
     return found
 
@@ -100,13 +99,14 @@ def cuts(text: str) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
-def quiet_cuts(texts: Sequence[str], tokens: Tokens, tags: np.ndarray) -> Iterator[Part]:
+def quiet_cuts(texts: Sequence[str], tokens: Tokens, label_ids: np.ndarray) -> Iterator[Part]:
     """The texts' parts for decoding: a long text is cut between two tokens that are both O, so no span is cut."""
     for index, text in enumerate(texts):
         start = 0
         if len(text) > PIECE:
             own = slice(tokens.offsets[index], tokens.offsets[index + 1])
-            outside, char_starts, char_ends = tags[own] == OUTSIDE_ID, tokens.char_starts[own], tokens.char_ends[own]
+            outside = label_ids[own] == OUTSIDE_ID
+            char_starts, char_ends = tokens.char_starts[own], tokens.char_ends[own]
             quiet = char_starts[1:][outside[1:] & outside[:-1] & (char_starts[1:] >= char_ends[:-1])]
             while (place := np.searchsorted(quiet, start + PIECE)) < len(quiet):
                 end = int(quiet[place])
@@ -116,7 +116,7 @@ def quiet_cuts(texts: Sequence[str], tokens: Tokens, tags: np.ndarray) -> Iterat
 
 
 def decode(
-    texts: Sequence[str], tokens: Tokens, tags: np.ndarray, probabilities: np.ndarray, parts: list[Part]
+    texts: Sequence[str], tokens: Tokens, tagged: Tagged, parts: list[Part], calibration: Sequence[float] | None = None
 ) -> Iterator[tuple[int, Found]]:
     """(text index, span) of the spans of some parts, which follow each other, in order."""
     text = JoinedText.of([texts[part.text_index][part.start : part.end] for part in parts])
@@ -125,18 +125,11 @@ def decode(
     part_start = np.array([part.start for part in parts])
     char_starts = tokens.char_starts[own].astype(np.int64) - np.repeat(part_start, counts)
     char_ends = tokens.char_ends[own].astype(np.int64) - np.repeat(part_start, counts)
-    tags, probabilities = tags[own], probabilities[own]
-    spans, span_counts = spans_of_tags(text, counts, tags, char_starts, char_ends)
+    tagged = Tagged(*(column[own] for column in tagged))
+    spans, span_counts = spans_of_tags(text, counts, tagged.label_ids, char_starts, char_ends, tagged.begins)
     part_of_span = np.repeat(np.arange(len(parts)), span_counts)
-
-    # the tokens with a character of the span; of those that share one, only the span's own label counts
-    token_text_start, span_text_start = np.repeat(text.starts[:-1], counts), text.starts[part_of_span]
-    first = np.searchsorted(token_text_start + char_ends, span_text_start + spans[:, 0], side="right")
-    stop = np.searchsorted(token_text_start + char_starts, span_text_start + spans[:, 1], side="left")
-    token, span = ranges(first, stop - first), np.repeat(np.arange(len(spans)), stop - first)
-    same = tags[token] == spans[span, 2]
-    sizes = np.bincount(span[same], minlength=len(spans))
-    scores = np.bincount(span[same], weights=probabilities[token[same]], minlength=len(spans)) / sizes
+    scores, sizes = span_scores(text, counts, char_starts, char_ends, tagged, spans, span_counts)
+    scores = calibrated(scores, calibration)
     for part, (start, end, label_id), score, size in zip(
         part_of_span.tolist(), spans.tolist(), scores.tolist(), sizes.tolist(), strict=True
     ):

@@ -3,27 +3,24 @@
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+import errors
 import metrics
-from common import Parser, UserError, atomic_path, fraction, run
+from common import Parser, UserError, fraction, run, write_json
 from dataset import PIITokenDataset, make_windows
-from model import (
-    DOCUMENTED,
-    OPERATING_POINTS,
-    MinistralTokenClassifier,
-    TokenPredictions,
-    choose_device,
-    load_run,
-    predict_tokens,
-)
+from errors import short
+from processes import Processes
 from rows import OUTSIDE, read_label_map
+from runs import OPERATING_POINTS, choose_head, load_run
 from spans import JoinedText, spans_of_tags
 from store import SPLITS
+from tagging import Tagged, Tagger, all_scores, calibrated, span_scores
 
 LARGEST_BIAS = 32.0  # on the logit of O: more than any head's margins
 BIAS_STEP = 0.03
@@ -31,38 +28,51 @@ BIAS_STEP = 0.03
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    with Processes.join(arguments.device) as processes:
+        evaluate_run(arguments, processes)
+
+
+def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
     data = PIITokenDataset(arguments.data, arguments.split)
     if not len(data):
         raise UserError(f"{arguments.data} has no {arguments.split} rows: choose another --split")
     label_map = label_map_of(arguments.label_map, data.labels)
-    model, config = load_run(arguments.run, choose_device(arguments.device), arguments.head, arguments.backbone)
+    tagger, config = load_run(arguments.run, processes.device, arguments.head, arguments.backbone)
     if config["tokenizer"]["sha256"] != data.meta["tokenizer"]["sha256"]:
         raise UserError(f"{arguments.data} was tokenised with another tokenizer than {arguments.run}: run prepare.py")
+    head = choose_head(config, arguments.run, arguments.head)
+    (scores,) = read_scores([tagger], data, config["max_length"], processes)
+    if processes.rank:
+        return
 
-    predictions = predict(model, data, config["max_length"])
+    def judge_at(bias: float) -> Judged:
+        tagged = tagger.decode(scores, np.diff(data.split.example_offsets), bias)
+        return judge(data, tagged, config["labels"], label_map)
+
     started = time.perf_counter()
-    documents, labels = as_documents(data, predictions.tags(), config["labels"], label_map)
+    judged = judge_at(0.0)
     report = {
         "run": str(arguments.run),
-        "head": arguments.head,
+        "head": head,
         "data": str(arguments.data),
         "split": arguments.split,
-        "unknown_labels": unknown_labels(documents, labels, config["labels"]),
-        **metrics.score(documents, labels),
+        "unknown_labels": unknown_labels(judged, config["labels"]),
+        **metrics.score(judged.documents, judged.labels),
+        "errors": errors.analyse(judged.documents, judged.labels, judged.char_starts, judged.char_ends),
+        "calibration": metrics.calibration(
+            calibrated(judged.scores, tagger.calibration), metrics.strict_hits(judged.documents)
+        ),
     }
     if arguments.json:
-        with atomic_path(arguments.json) as path:
-            path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(arguments.json, report)
     print_report(report)
+    if arguments.errors:
+        errors.print_errors(report["errors"])
     print(f"scored in {time.perf_counter() - started:.1f} s")
     if arguments.target_recall:
-        points = operating_points(
-            arguments.target_recall,
-            lambda bias: as_documents(data, predictions.tags(bias), config["labels"], label_map)[0],
-            len(labels),
-        )
+        points = operating_points(arguments.target_recall, lambda bias: judge_at(bias).documents, len(judged.labels))
         print_operating_points(points)
-        store_operating_point(arguments.run, arguments.head, arguments.target_recall, points[-1])
+        store_operating_point(arguments.run, head, arguments.target_recall, points[-1])
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -70,9 +80,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
     parser.add_argument("--data", type=Path, default=Path("data/prepared"), help="prepared folder")
     parser.add_argument("--split", choices=SPLITS, default="validation")
-    parser.add_argument("--head", default=DOCUMENTED, help=f"which head of the run ({DOCUMENTED})")
+    parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
     parser.add_argument("--label-map", type=Path, help="JSON: data label to run label, or null to leave it out")
+    parser.add_argument("--errors", action="store_true", help="tell the kinds of errors by label")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument(
         "--target-recall", type=fraction, help="store the bias on O at which this share of PII characters is covered"
@@ -87,47 +98,80 @@ def label_map_of(path: Path | None, labels: list[str]) -> dict[str, str]:
     return {label: OUTSIDE if label == OUTSIDE else given.get(label, label) for label in labels}
 
 
-def predict(model: MinistralTokenClassifier, data: PIITokenDataset, max_length: int) -> TokenPredictions:
-    """Predictions for every token of the split, in the run's label set."""
-    token_ids = data.split.tokens["token_ids"]
+def read_scores(
+    taggers: Sequence[Tagger], data: PIITokenDataset, max_length: int, processes: Processes
+) -> list[np.ndarray]:
+    """Each tagger's scores of every token of the split: [tokens, tags] float32. The processes share the rows."""
     windows = make_windows(data.split.example_offsets, max_length)
-    with tqdm(total=len(token_ids), unit=" tok", unit_scale=True, desc="evaluate", disable=None) as bar:
-        return predict_tokens(model, token_ids, windows, bar.update)
+    shares = [windows[windows.row % processes.world == rank] for rank in range(processes.world)]
+    own, token_ids = shares[processes.rank], data.split.tokens["token_ids"]
+    progress = {"total": int(own.scored_counts.sum()), "unit": " tok", "unit_scale": True, "desc": "evaluate"}
+    with tqdm(**progress, disable=None if processes.rank == 0 else True) as bar:
+        scores = all_scores(taggers, token_ids, own, bar.update)
+    if processes.world == 1:
+        return scores
+    counts = [int(share.scored_counts.sum()) for share in shares]
+    whole = []
+    for part in scores:
+        joined = np.empty((len(token_ids), part.shape[1]), part.dtype)
+        for share, gathered in zip(shares, processes.gather(part, counts), strict=True):
+            joined[share.scored_tokens()] = gathered
+        whole.append(joined)
+    return whole
 
 
-def as_documents(
-    data: PIITokenDataset, predicted_tags: np.ndarray, run_labels: list[str], label_map: dict[str, str]
-) -> tuple[metrics.Documents, list[str]]:
-    """Gold and predictions in one label set: O, then all labels of the run and of the mapped data, sorted."""
+class Judged(NamedTuple):
+    """Predictions beside the gold, in one label set."""
+
+    documents: metrics.Documents
+    labels: list[str]
+    char_starts: np.ndarray  # [tokens] offsets in their document
+    char_ends: np.ndarray
+    scores: np.ndarray  # [predicted spans] float64: mean probability of the label, not calibrated
+
+
+def judge(
+    data: PIITokenDataset,
+    tagged: Tagged,
+    run_labels: list[str],
+    label_map: dict[str, str],
+    rows: np.ndarray | None = None,
+) -> Judged:
+    """Gold and predictions in one label set: O, then all labels of the run and of the mapped data, sorted. `tagged`
+    is of all rows, or of those with these indices."""
     labels = [OUTSIDE, *sorted({*run_labels, *label_map.values()} - {OUTSIDE})]
     new_id = {label: i for i, label in enumerate(labels)}
     of_data = np.array([new_id[label_map[label]] for label in data.labels])
     of_run = np.array([new_id[label] for label in run_labels])
 
-    rows = data.split.rows(np.arange(len(data)))
+    rows = data.split.rows(np.arange(len(data)) if rows is None else rows)
     text = JoinedText.of(rows.texts())
-    columns = (rows.tokens["char_starts"], rows.tokens["char_ends"])
-    predicted, predicted_counts = spans_of_tags(text, rows.token_counts, of_run[predicted_tags], *columns)
+    tagged = tagged._replace(label_ids=of_run[tagged.label_ids])
+    tokens = (rows.token_counts, tagged.label_ids, rows.tokens["char_starts"], rows.tokens["char_ends"])
+    predicted, predicted_counts = spans_of_tags(text, *tokens, tagged.begins)
+    char_starts, char_ends = (rows.tokens[name].astype(np.int64) for name in ("char_starts", "char_ends"))
+    scores, _ = span_scores(text, rows.token_counts, char_starts, char_ends, tagged, predicted, predicted_counts)
     gold = rows.spans.copy()
     gold[:, 2] = of_data[gold[:, 2]]
     kept = gold[:, 2] != new_id[OUTSIDE]
-    document = np.repeat(np.arange(len(data)), rows.span_counts)
-    return metrics.Documents(
+    document = np.repeat(np.arange(len(rows.languages)), rows.span_counts)
+    documents = metrics.Documents(
         languages=rows.languages,
         lengths=np.diff(text.starts),
         gold=gold[kept],
-        gold_counts=np.bincount(document[kept], minlength=len(data)),
+        gold_counts=np.bincount(document[kept], minlength=len(rows.languages)),
         predicted=predicted,
         predicted_counts=predicted_counts,
         gold_tags=of_data[rows.tokens["label_ids"]],
-        predicted_tags=of_run[predicted_tags],
+        predicted_tags=tagged.label_ids,
         token_counts=rows.token_counts,
-    ), labels
+    )
+    return Judged(documents, labels, char_starts, char_ends, scores)
 
 
-def unknown_labels(documents: metrics.Documents, labels: list[str], run_labels: list[str]) -> list[str]:
+def unknown_labels(judged: Judged, run_labels: list[str]) -> list[str]:
     """Labels of gold spans that the run cannot predict; they count as misses."""
-    return [labels[i] for i in np.unique(documents.gold[:, 2]) if labels[i] not in run_labels]
+    return [judged.labels[i] for i in np.unique(judged.documents.gold[:, 2]) if judged.labels[i] not in run_labels]
 
 
 def operating_points(
@@ -166,9 +210,7 @@ def store_operating_point(run: Path, head: str, target_recall: float, point: dic
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         stored = {}
-    with atomic_path(path) as temporary:
-        stored = stored | {head: {"target_recall": target_recall, **point}}
-        temporary.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    write_json(path, stored | {head: {"target_recall": target_recall, **point}})
     print(f"stored in {path}: use it with predict.py --target-recall")
 
 
@@ -201,14 +243,10 @@ def print_report(report: dict) -> None:
     low, high = report["leakage_interval"]
     print(f"leakage {report['leakage']:.3f} ({low:.3f} to {high:.3f}): the share of gold PII characters left uncovered")
     print(f"token accuracy {report['token']['accuracy']:.3f}, {report['documents']} documents")
+    print(f"calibration error of span scores {report['calibration']['ece']:.3f}")
     print_confusions(report["confusion"])
     if report["unknown_labels"]:
         print(f"labels the run does not know, counted as misses: {', '.join(report['unknown_labels'])}")
-
-
-def short(name: str) -> str:
-    """A label that fits its column."""
-    return name if len(name) <= 21 else f"{name[:18]}..."
 
 
 def print_row(name: str, entry: dict) -> None:

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerFast
 from transformers.integrations.mistral.tokenizer import MistralConverter
 
 import tekken
-from common import UserError, atomic_folder
-from model import DOCUMENTED, MinistralTokenClassifier, load_run
+from common import UserError, atomic_folder, write_json
+from heads import DOCUMENTED
+from runs import load_run, read_config
+from tagging import Tagger
 
 EVALUATION = "evaluation.json"  # in the run folder: evaluate.py --json; its figures go into the model card
 MARK = "export.json"
@@ -22,25 +25,30 @@ def export_run(run: Path, folder: Path) -> None:
     aggregation_strategy="simple")` then find the spans that predict.py finds in texts of at most max_length tokens,
     but for the punctuation that predict.py trims at a span's edges.
     """
-    model, config = load_run(run, torch.device("cpu"), DOCUMENTED)
-    with atomic_folder(folder, mark=MARK) as temporary:
-        as_transformers(model, config["labels"]).save_pretrained(temporary)
+    config = read_config(run)
+    head = next((name for name, entry in config["heads"].items() if entry["kind"] == DOCUMENTED), None)
+    if head is None:
+        raise UserError(f"{run} has no {DOCUMENTED} head: transformers has no class for the others")
+    tagger, _ = load_run(run, torch.device("cpu"), head)
+    with atomic_folder(folder, MARK) as temporary:
+        as_transformers(tagger, config["labels"]).save_pretrained(temporary)
         fast_tokenizer().save_pretrained(temporary)
         (temporary / "README.md").write_text(model_card(run, config), encoding="utf-8")
         mark = {"labels": len(config["labels"]), "tokenizer": config["tokenizer"], "backbone": config["backbone"]}
-        (temporary / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        write_json(temporary / MARK, mark)
     print(f'wrote {folder}: pipeline("token-classification", "{folder}", aggregation_strategy="simple")')
 
 
-def as_transformers(model: MinistralTokenClassifier, labels: list[str]):
+def as_transformers(tagger: Tagger, labels: list[str]):
     """The same weights in transformers' own class for this kind of backbone."""
-    config = AutoConfig.from_pretrained(model.backbone.config.name_or_path)
+    config = AutoConfig.from_pretrained(tagger.reader.backbone.config.name_or_path)
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
-    config.dtype = model.backbone.dtype
+    config.dtype = tagger.reader.backbone.dtype
     with torch.device("meta"):
         exported = AutoModelForTokenClassification.from_config(config)
-    exported.model = model.backbone
-    exported.score = model.classifier
+    exported.model = tagger.reader.backbone
+    exported.score = nn.Linear(tagger.head.in_features, tagger.head.out_features)
+    exported.score.load_state_dict(tagger.head.state_dict())
     return exported.eval()
 
 

@@ -239,6 +239,45 @@ def add_intervals(report: dict, per_document: dict[str, np.ndarray], resamples: 
     report["leakage_interval"] = interval(resampled["leakage"])
 
 
+def strict_hits(documents: Documents) -> np.ndarray:
+    """[predicted spans] bool: whether a gold span of the same document has the same start, end and label."""
+    gold, _ = on_one_line(documents.gold, documents.gold_counts, documents.lengths)
+    predicted, _ = on_one_line(documents.predicted, documents.predicted_counts, documents.lengths)
+    if not len(gold):
+        return np.zeros(len(predicted), dtype=bool)
+    # gold spans do not overlap: no more than one of them starts at a position
+    same_start = np.searchsorted(gold[:, 0], predicted[:, 0]).clip(max=len(gold) - 1)
+    return (gold[same_start] == predicted).all(axis=1)
+
+
+def calibration(scores: np.ndarray, correct: np.ndarray, bins: int = 15) -> dict:
+    """Expected calibration error of the confidence of spans, with the bins it comes from.
+
+    `scores` [spans] float in [0, 1], `correct` [spans] bool: see `strict_hits`. ECE = Σ count / spans · |accuracy -
+    confidence| over bins of equal width, low < score <= high, the first with 0 (Guo et al. 2017, "On Calibration of
+    Modern Neural Networks", equations 2 and 3). Empty bins are left out; without spans the error is 0. Raises
+    ValueError for a score outside [0, 1] by more than rounding, or NaN.
+    """
+    scores, correct = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=bool)
+    if not (np.abs(scores - 0.5) <= 0.5 + 1e-6).all():  # this way NaN is caught too
+        raise ValueError("confidences must lie in [0, 1]")
+    edges = np.arange(bins + 1) / bins
+    bin_of_span = (np.searchsorted(edges, scores, side="left") - 1).clip(0, bins - 1)
+    counts, sums, hits = (np.bincount(bin_of_span, weights, bins) for weights in (None, scores, correct))
+    report = [
+        {
+            "low": edges[i],
+            "high": edges[i + 1],
+            "count": counts[i],
+            "confidence": sums[i] / counts[i],
+            "accuracy": hits[i] / counts[i],
+        }
+        for i in np.flatnonzero(counts)
+    ]
+    error = np.abs(hits - sums).sum() / max(len(scores), 1)
+    return {"ece": float(error), "spans": len(scores), "bins": [plain(entry) for entry in report]}
+
+
 def confusion(documents: Documents, num_labels: int) -> np.ndarray:
     """[gold label, predicted label] token counts."""
     cells = documents.gold_tags.astype(np.int64) * num_labels + documents.predicted_tags

@@ -15,12 +15,13 @@ import torch
 from tqdm import tqdm
 
 import tekken
+from backbone import choose_device
 from common import Parser, UserError, fraction, run
 from detect import detect
-from model import DOCUMENTED, TOKENS_PER_FORWARD, choose_device, load_run, stored_bias
 from records import OUTPUT_FORMATS, BadRecord, Record, RecordWriter, RejectedWriter, read_records
 from replacements import KINDS, Replacer, Span, Vault, load_vault, restore
 from rows import OUTSIDE, read_label_map
+from runs import choose_head, load_run, stored_bias
 
 FORWARDS_A_GROUP = 16  # documents are gathered until they fill so many forwards, so that windows of like length meet
 CHARACTERS_A_TOKEN = 4  # about, in English and French
@@ -47,7 +48,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("files", nargs="*", default=["-"], metavar="FILE", help="text files; - is standard input")
     parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
-    parser.add_argument("--head", default=DOCUMENTED, help=f"which head of the run ({DOCUMENTED})")
+    parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     kind = parser.add_mutually_exclusive_group()
@@ -88,7 +89,7 @@ class Redactor:
         self,
         run: Path | str = "runs/default",
         *,
-        head: str = DOCUMENTED,
+        head: str | None = None,
         backbone: str | None = None,
         device: str = "auto",
         labels: Sequence[str] | None = None,
@@ -102,12 +103,12 @@ class Redactor:
         column: str = "text",
     ) -> None:
         self.replacer = Replacer(replace, key=hash_key, vault=vault)
-        self.model, config = load_run(Path(run), choose_device(device), head, backbone)
+        self.tagger, config = load_run(Path(run), choose_device(device), head, backbone)
         self.tokenizer = tekken.load()
         if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
             raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
         self.max_length: int = config["max_length"]
-        self.bias = stored_bias(Path(run), head) if target_recall else 0.0
+        self.bias = stored_bias(Path(run), choose_head(config, Path(run), head)) if target_recall else 0.0
         self.new_labels = policy(config["labels"], labels, exclude_labels, label_map or {})
         self.min_score = min_score
         self.column = column
@@ -143,7 +144,7 @@ class Redactor:
 
     def _groups(self, texts: Iterable[str]) -> Iterator[list[str]]:
         """The texts in order, so many together that the backbone's batches are full."""
-        budget = FORWARDS_A_GROUP * CHARACTERS_A_TOKEN * TOKENS_PER_FORWARD.get(self.model.device.type, 4096)
+        budget = FORWARDS_A_GROUP * CHARACTERS_A_TOKEN * self.tagger.reader.tokens_per_forward
         group, characters = [], 0
         for text in texts:
             group.append(text)
@@ -155,7 +156,7 @@ class Redactor:
             yield group
 
     def _spans_of_group(self, texts: list[str]) -> Iterator[list[Span]]:
-        for found in detect(self.model, self.tokenizer, texts, self.max_length, self.bias):
+        for found in detect(self.tagger, self.tokenizer, texts, self.max_length, self.bias):
             spans = []
             found.reverse()
             while found:  # one list shrinks as the other grows: a long text has millions

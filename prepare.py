@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import spans
 import tekken
-from common import Parser, UserError, atomic_folder, fraction, parallel_map, positive_int, run, seed
+from common import Parser, UserError, atomic_folder, fraction, parallel_map, positive_int, run, seed, write_json
 from rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
 from store import FORMAT_VERSION, LANGUAGE, SPLITS, Rows, Split, SplitWriter
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     started = time.perf_counter()
     sources = [Source(path) for path in arguments.input] if arguments.input else hub_sources()
-    with atomic_folder(arguments.output, mark="meta.json", mode=0o700) as folder:
+    with atomic_folder(arguments.output, "meta.json", mode=0o700) as folder:
         staged = stage(sources, folder)
         check_rejected(staged, arguments.max_rejected)
         labels, new_ids = sorted_labels(staged.label_ids)
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
                 "rejected_rows": dict(staged.rejected.most_common()),
             },
         }
-        (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / "meta.json", meta)
     print_statistics(meta["statistics"])
     print(f"wrote {arguments.output} in {time.perf_counter() - started:.1f} s")
     print(f'read it: PIITokenDataset("{arguments.output}/train")   look at it: python check_dataset.py', end="")

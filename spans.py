@@ -5,6 +5,7 @@ an *offset* counts code points within one text. Spans are rows [start, end, labe
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,18 @@ class Tags(NamedTuple):
     begins: np.ndarray  # [tokens] bool: the first token of its span
     char_starts: np.ndarray  # [tokens] uint32: offset of the first character the token has a byte of
     char_ends: np.ndarray  # [tokens] uint32: offset after the last one
+
+
+class Transitions(NamedTuple):
+    """Log-probabilities of moves between BIO tags (`bio_tags`), [tags] float32 each, tags = 2 * labels - 1.
+
+    prev → next has leave[prev] + enter[next] where next is O or begins a span, stay[prev] where next continues the
+    span of prev, and -inf otherwise. A text starts with enter alone.
+    """
+
+    leave: np.ndarray  # from this tag to O or to a begin
+    enter: np.ndarray  # which O or begin comes once a span is left; -inf for the tags that continue one
+    stay: np.ndarray  # from this tag to the one that continues its span; -inf for O
 
 
 def starts_of(counts: np.ndarray) -> np.ndarray:
@@ -174,3 +187,101 @@ def glued(text: JoinedText, starts: np.ndarray, token_ends: np.ndarray) -> np.nd
     is_word = ~text.is_space[inner] & ~np.isin(text.points[inner], PUNCTUATION)
     follows = ~text.is_space[np.maximum(starts - 1, 0)] & ~np.isin(starts, text.starts)
     return longer & is_glue & is_word & follows
+
+
+def bio_tags(label_ids: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Label ids and begin bits [tokens] → BIO tags [tokens] uint16: 0 is O, 2 * label - 1 begins a span of that label,
+    2 * label continues one. A begin bit on O is ignored."""
+    label_ids = label_ids.astype(np.uint16)
+    return 2 * label_ids - (begins & (label_ids != OUTSIDE_ID))
+
+
+def labels_of_tags(tags: np.ndarray) -> np.ndarray:
+    """BIO tags [tokens] → label ids [tokens] uint16."""
+    return ((tags + 1) // 2).astype(np.uint16)
+
+
+def begins_of_tags(tags: np.ndarray) -> np.ndarray:
+    """BIO tags [tokens] → begin bits [tokens] bool."""
+    return tags % 2 == 1
+
+
+def count_transitions(
+    tags: np.ndarray, token_counts: np.ndarray, num_labels: int, smoothing: float = 1.0
+) -> Transitions:
+    """Estimate transitions from the BIO tags [tokens] of texts joined end to end, token_counts [texts].
+
+    stay[p]  = log((continued[p] + s) / (followed[p] + 2 s))                  for every tag p but O
+    leave[p] = log((followed[p] - continued[p] + s) / (followed[p] + 2 s))    for every tag p but O, whose leave is 0
+    enter[q] = log((entered[q] + s) / (sum of entered + num_labels * s))      for O and every begin q
+
+    with s = smoothing > 0; followed[p]: tokens of tag p that do not end their text; continued[p]: those of them whose
+    span goes on; entered[q]: tokens of tag q. A tag that continues nothing counts as the begin of its label.
+    """
+    labels = labels_of_tags(tags)
+    text_of_token = np.repeat(np.arange(len(token_counts)), token_counts)
+    followed = text_of_token[1:] == text_of_token[:-1]
+    continued = followed & (labels[1:] == labels[:-1]) & (labels[1:] != OUTSIDE_ID) & ~begins_of_tags(tags[1:])
+    entering = np.append(np.ones(len(tags[:1]), dtype=bool), ~continued)  # the first token has no predecessor
+
+    num_tags = 2 * num_labels - 1
+    stays = np.bincount(tags[:-1][continued], minlength=num_tags)
+    leaves = np.bincount(tags[:-1][followed & ~continued], minlength=num_tags)
+    enters = np.bincount(labels[entering], minlength=num_labels) + smoothing
+    leave, stay = np.log([leaves + smoothing, stays + smoothing]) - np.log(leaves + stays + 2 * smoothing)
+    leave[0], stay[0] = 0.0, -np.inf
+    enter = np.full(num_tags, -np.inf)
+    enter[[0, *range(1, num_tags, 2)]] = np.log(enters / enters.sum())
+    return Transitions(leave.astype(np.float32), enter.astype(np.float32), stay.astype(np.float32))
+
+
+def viterbi(scores: np.ndarray, token_counts: np.ndarray, transitions: Transitions) -> np.ndarray:
+    """The best legal path of BIO tags through each text, [tokens] uint16 (Viterbi 1967).
+
+    scores [tokens, tags] float32: finite log-probabilities of each token's tags, texts joined end to end, token_counts
+    [texts]. Legal: a tag that continues a span follows the begin or the continuation of that label, in the same text.
+    Of paths that tie, the one with the lower tag on the last token wins, then on the one before, and so on.
+    """
+    lengths = np.diff(starts_of(token_counts))
+    longest_first = np.argsort(-lengths, kind="stable")  # so that the texts that reach a position are a prefix
+    starts = starts_of(token_counts)[longest_first]
+    reach = np.searchsorted(-lengths[longest_first], -np.arange(lengths.max(initial=0) + 1))  # texts longer than that
+
+    tags = np.empty(len(scores), dtype=np.uint16)
+    entered_from = np.empty(len(scores), dtype=np.uint16)  # the tag before, if the path enters O or a begin here
+    goes_on = np.empty((len(scores), scores.shape[1] // 2), dtype=bool)  # if it continues: the tag before does as well
+    best = scores[starts[: reach[0]]] + transitions.enter  # [texts that get here, tags]: of the paths that end in a tag
+    for position, (here, further) in enumerate(pairwise(reach), start=1):
+        tags[starts[further:here] + position - 1] = best[further:].argmax(axis=1)
+        rows = starts[:further] + position
+        best, entered_from[rows], goes_on[rows] = viterbi_step(best[:further], scores[rows], transitions)
+    for position in range(len(reach) - 2, 0, -1):
+        rows = starts[: reach[position]] + position
+        tags[rows - 1] = tags_before(tags[rows], entered_from[rows], goes_on, rows)
+    return tags
+
+
+def viterbi_step(
+    best: np.ndarray, scores: np.ndarray, transitions: Transitions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One position of Viterbi: best paths so far and scores of the next token, both [texts, tags] → the best paths to
+    there [texts, tags], the tag that O and begins are entered from [texts], and for each label but O whether its
+    continuation follows a continuation [texts, labels - 1] (false: a begin)."""
+    leaving = best + transitions.leave
+    entered_from = leaving.argmax(axis=1)  # the same for all tags that can be entered, so no tags x tags table
+    after_begin = best[:, 1::2] + transitions.stay[1::2]
+    after_continuation = best[:, 2::2] + transitions.stay[2::2]
+    longer = scores + transitions.enter
+    # all paths are scored relative to that of entering: sums over a long text would use up the digits of a float32
+    level = leaving[np.arange(len(leaving)), entered_from][:, None]
+    longer[:, 2::2] = scores[:, 2::2] + (np.maximum(after_begin, after_continuation) - level)
+    return longer, entered_from, after_continuation > after_begin
+
+
+def tags_before(tags: np.ndarray, entered_from: np.ndarray, goes_on: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The tag before each of `tags` [rows] on its best path; `entered_from` [rows], `goes_on` [tokens, labels - 1]."""
+    before = entered_from.copy()
+    continues = np.flatnonzero((tags != 0) & ~begins_of_tags(tags))
+    tags = tags[continues]
+    before[continues] = tags - 1 + goes_on[rows[continues], labels_of_tags(tags) - 1]
+    return before

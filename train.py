@@ -1,76 +1,88 @@
-"""Train a head on a frozen backbone: the loop is written out below, from the batches to the optimizer's step."""
+"""Train heads on a frozen backbone: the loop is written out below, from the batches to the optimizer's step."""
 
 import argparse
-import json
 import math
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-import transformers
 from tqdm import tqdm
 
-from common import Parser, UserError, atomic_folder, fraction, positive_float, positive_int, run, seed
-from dataset import PIITokenDataset, Windows, make_windows
-from model import (
+import runs
+from backbone import (
     DEFAULT_BACKBONE,
-    DOCUMENTED,
-    RUN_VERSION,
-    MinistralTokenClassifier,
+    PRECISIONS,
+    backbone_depth,
     backbone_dtype,
     check_vocabulary,
-    choose_device,
+    compile_layers,
+    cut_layers,
     device_name,
-    save_head,
-    scored_features,
+    load_backbone,
 )
-from spans import ranges, starts_of
+from common import Parser, UserError, fraction, positive_float, positive_int, run, seed
+from compare import choose_layers, compare_heads, default_layers
+from dataset import PIITokenDataset, Windows, make_windows
+from features import CACHES, Cache, Reader, choose_cache, to_device
+from heads import BIO, DOCUMENTED, KINDS, STRONG
+from processes import Processes
+from spans import bio_tags, count_transitions, starts_of
+from tagging import Tagger
+from trainee import Plan, Step, Trainee, tags_of
 
-STEPS_AHEAD = 16  # optimizer steps whose features are computed together: the backbone waits for no optimizer
+# optimizer steps whose features are computed together: the backbone waits for no optimizer, and the more windows are
+# sorted by length at a time, the less padding is left
+STEPS_AHEAD = {"cuda": 48, "cpu": 16}
+STRONG_STEPS, STRONG_EPOCHS = 1000, 40  # a strong head makes at least so many steps, but in no more epochs than that
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    with Processes.join(arguments.device) as processes:
+        train_run(arguments, processes)
+
+
+def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
     started = time.perf_counter()
-    device = choose_device(arguments.device)
     data = PIITokenDataset(arguments.data, "train")
     windows = make_windows(data.split.example_offsets, arguments.max_length)
-    if data.num_labels < 2:
-        raise UserError(f"{arguments.data} holds no PII spans, so there is nothing to learn: prepare labelled rows")
-    if not len(windows):
-        raise UserError(f"{arguments.data} holds no training rows: prepare more, or a smaller --validation-fraction")
+    check_data(data, windows, arguments)
+    depth = backbone_depth(arguments.backbone)
+    reader, layers = build_reader(arguments, depth, data, windows, processes)
+    plans = plan_heads(arguments, depth, layers, len(windows))
+    belongs_to = runs.fingerprint(plans, flags_of(arguments), data)
+    if arguments.resume and runs.is_complete(arguments.output, belongs_to):
+        processes.print(f"{arguments.output} is complete: nothing to resume")
+        return
+    trainees = build_trainees(plans, reader, data, windows, arguments, processes)
+    processes.print(describe(reader, data, windows, arguments))
 
-    torch.manual_seed(arguments.seed)
-    model = MinistralTokenClassifier(
-        arguments.backbone, data.num_labels, arguments.dropout, dtype=backbone_dtype(device)
-    ).to(device)
-    check_vocabulary(model, data.meta["tokenizer"])
-    print(
-        f"device: {device_name(device)}   backbone: {arguments.backbone}, {model.backbone.dtype}".replace("torch.", "")
-    )
-    print(f"data: {len(data)} rows, {len(windows)} windows, {len(data.split.tokens['token_ids'])} tokens, ", end="")
-    print(f"{data.num_labels} labels")
-
-    with atomic_folder(arguments.output, mark="summary.json") as folder:
+    with runs.run_folder(arguments.output, processes) as folder:
         loaded = time.perf_counter()
-        summary = train(model, data, windows, arguments, folder / "metrics.jsonl")
+        summary = train(trainees, reader, data, windows, arguments, processes, belongs_to)
         seconds = time.perf_counter() - loaded
         summary |= {
             "seconds": round(seconds, 2),
             "seconds_to_load": round(loaded - started, 2),
             "tokens_per_second": round(summary["tokens"] / seconds, 1),
-            "peak_memory_gib": round(peak_memory(device), 2),
-            "device": device_name(device),
+            "peak_memory_gib": round(peak_memory(processes.device), 2),
+            "device": device_name(processes.device),
+            "processes": processes.world,
+            "belongs_to": belongs_to,
         }
-        save_head(model, folder / DOCUMENTED)
-        write_json(folder / "config.json", run_config(model, data, arguments))
-        write_json(folder / "summary.json", summary)
-    print_summary(summary, arguments)
+        taggers = {
+            trainee.plan.name: Tagger(trainee.head, reader, trainee.plan.layers, trainee.transitions)
+            for trainee in trainees
+        }
+        summary["validation"], best = compare_heads(taggers, arguments.data, arguments.max_length, processes)
+        if processes.rank == 0:
+            runs.write(folder, trainees, best, summary, reader, data, flags_of(arguments))
+    if processes.rank == 0:
+        print_summary(summary, best, arguments)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -78,133 +90,285 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data/prepared"), help="prepared folder")
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help=f"hub id or folder ({DEFAULT_BACKBONE})")
     parser.add_argument("--output", type=Path, default=Path("runs/default"), help="run folder to write")
+    parser.add_argument("--heads", nargs="+", choices=list(KINDS), default=[DOCUMENTED], help=f"({DOCUMENTED})")
     parser.add_argument("--batch-size", type=positive_int, default=12, help="windows a batch (12)")
     parser.add_argument("--max-length", type=positive_int, default=96, help="tokens a window (96); nothing is cut")
-    parser.add_argument("--learning-rate", type=positive_float, default=1e-5, help="of AdamW (1e-5)")
     parser.add_argument("--gradient-accumulation-steps", type=positive_int, default=3, help="batches a step (3)")
-    parser.add_argument("--epochs", type=positive_int, default=1)
     parser.add_argument("--max-grad-norm", type=positive_float, default=1.0, help="gradients are clipped to it (1.0)")
-    parser.add_argument("--dropout", type=fraction, default=0.1)
-    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
+    documented = parser.add_argument_group("the documented head")
+    documented.add_argument(
+        "--learning-rate", type=positive_float, nargs="+", default=[1e-5], help="of AdamW (1e-5); several: a head each"
+    )
+    documented.add_argument("--epochs", type=positive_int, default=1)
+    documented.add_argument("--dropout", type=fraction, default=0.1)
+    strong = parser.add_argument_group("the strong head")
+    strong.add_argument(
+        "--layers", nargs="+", help="of the backbone, that it reads; auto tries several (default: at 0.4, 0.6, 0.8)"
+    )
+    strong.add_argument("--strong-learning-rate", type=positive_float, nargs="+", default=[2e-3], help="(2e-3)")
+    strong.add_argument("--strong-epochs", type=positive_int, help=f"(as many as make {STRONG_STEPS} steps)")
+    strong.add_argument("--strong-dropout", type=fraction, default=0.3)
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the backbone (bf16)")
+    machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
+    machine.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
+    machine.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
+    machine.add_argument("--cache", choices=CACHES, default="auto", help="where features wait for later epochs")
+    machine.add_argument("--save-every", type=positive_int, default=100, help="steps between states to resume (100)")
+    machine.add_argument("--resume", action="store_true", help="go on from the last state in --output")
     parser.add_argument("--seed", type=seed, default=0)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    for option in ("heads", "learning_rate", "strong_learning_rate"):
+        if len(set(values := getattr(arguments, option))) < len(values):
+            raise UserError(f"--{option.replace('_', '-')} names one of them twice")
+    return arguments
 
 
-def train(
-    model: MinistralTokenClassifier,
+def flags_of(arguments: argparse.Namespace) -> dict:
+    """The command line as JSON can hold it."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+
+
+def check_data(data: PIITokenDataset, windows: Windows, arguments: argparse.Namespace) -> None:
+    """Raise UserError where nothing can be learnt."""
+    if data.num_labels < 2:
+        raise UserError(f"{arguments.data} holds no PII spans, so there is nothing to learn: prepare labelled rows")
+    if not len(windows):
+        raise UserError(f"{arguments.data} has no training rows: prepare with a smaller --validation-fraction")
+
+
+def build_reader(
+    arguments: argparse.Namespace, depth: int, data: PIITokenDataset, windows: Windows, processes: Processes
+) -> tuple[Reader, list[int]]:
+    """The backbone as far as some head reads it, and the layers of the strong head."""
+    layers = strong_layers(arguments, depth)
+    lowest = depth if DOCUMENTED in arguments.heads or not layers else max(layers)
+    backbone = load_backbone(
+        arguments.backbone,
+        backbone_dtype(processes.device),
+        layers=lowest,
+        precision=arguments.precision,
+        device=processes.device,
+    )
+    check_vocabulary(backbone, data.meta["tokenizer"])
+    if STRONG in arguments.heads and not layers:
+        layers = choose_layers(backbone, data, windows, arguments, processes)
+        if DOCUMENTED not in arguments.heads:
+            cut_layers(backbone, max(layers))
+    if processes.device.type == "cuda" and not arguments.no_compile:
+        compile_layers(backbone)
+    read = {depth} if DOCUMENTED in arguments.heads else set()
+    read |= set(layers) if STRONG in arguments.heads else set()
+    return Reader(backbone, sorted(read), arguments.tokens_per_forward), layers
+
+
+def strong_layers(arguments: argparse.Namespace, depth: int) -> list[int]:
+    """The layers that the strong head was told to read; none where it is to choose. Raises UserError."""
+    if arguments.layers == ["auto"]:
+        return []
+    if arguments.layers is None:
+        return default_layers(depth)
+    try:
+        layers = sorted({int(layer) for layer in arguments.layers})
+    except ValueError:
+        raise UserError("--layers takes numbers, as in --layers 12 18 24, or auto") from None
+    if not 0 <= layers[0] <= layers[-1] <= depth:
+        raise UserError(f"--layers {layers[0]} to {layers[-1]}: the backbone has 0 to {depth}")
+    return layers
+
+
+def plan_heads(arguments: argparse.Namespace, depth: int, layers: list[int], windows: int) -> list[Plan]:
+    """What to train: one head of each kind for each of its learning rates."""
+    steps = math.ceil(windows / windows_a_step(arguments))
+    plans = []
+    for kind in arguments.heads:
+        if kind == DOCUMENTED:
+            rates, epochs, dropout, read = arguments.learning_rate, arguments.epochs, arguments.dropout, [depth]
+        else:
+            rates, dropout, read = arguments.strong_learning_rate, arguments.strong_dropout, layers
+            epochs = arguments.strong_epochs or min(STRONG_EPOCHS, math.ceil(STRONG_STEPS / steps))
+        for rate in rates:
+            name = kind if len(rates) == 1 else f"{kind}@{np.format_float_scientific(rate, trim='-', exp_digits=1)}"
+            plans.append(Plan(name, kind, read, rate, epochs, epochs * steps, dropout, scheduled=kind == STRONG))
+    return plans
+
+
+def windows_a_step(arguments: argparse.Namespace) -> int:
+    return arguments.batch_size * arguments.gradient_accumulation_steps
+
+
+def build_trainees(
+    plans: Sequence[Plan],
+    reader: Reader,
     data: PIITokenDataset,
     windows: Windows,
     arguments: argparse.Namespace,
-    metrics_path: Path,
-) -> dict:
-    """All epochs. One optimizer step sees batch_size x gradient_accumulation_steps windows, and its loss is averaged
-    over their scored tokens: the gradient of the accumulated batches. Returns the summary's figures."""
-    optimizer = torch.optim.AdamW(model.classifier.parameters(), lr=arguments.learning_rate)
-    windows_a_step = arguments.batch_size * arguments.gradient_accumulation_steps
-    tokens = len(data.split.tokens["token_ids"])
-    model.train()
-    step, scored, loss = 0, 0, math.nan
-    with (
-        metrics_path.open("w", encoding="utf-8") as metrics,
-        tqdm(total=arguments.epochs * tokens, unit=" tok", unit_scale=True, desc="train", disable=None) as bar,
-    ):
-        for epoch in range(arguments.epochs):
-            order = np.random.default_rng([arguments.seed, epoch]).permutation(len(windows))
-            for chosen in slices(order, STEPS_AHEAD * windows_a_step):
-                features = scored_features(model, data.split.tokens["token_ids"], windows, chosen, bar.update)
-                labels = scored_labels(data, windows, chosen).to(model.device)
-                place = starts_of((windows.stop - windows.scored_from)[chosen])
-                scored += len(labels)
-                steps = list(slices(np.arange(len(chosen)), windows_a_step))
-                log = []
-                for of_step in steps:
-                    seen = slice(place[of_step[0]], place[of_step[-1] + 1])
-                    log.append(optimizer_step(model, optimizer, features[seen], labels[seen], arguments.max_grad_norm))
-                # read late, so that a GPU does not wait for the host in every step
-                for of_step, (loss, norm) in zip(steps, torch.stack(log).tolist(), strict=True):
-                    step += 1
-                    check_finite(loss, norm, step, windows.row[chosen[of_step]], features)
-                    record = {"step": step, "epoch": epoch, "loss": loss, "gradient_norm": norm}
-                    metrics.write(json.dumps(record | {"learning_rate": arguments.learning_rate}) + "\n")
-                bar.set_postfix(loss=f"{loss:.3f}", norm=f"{norm:.2f}", refresh=False)
-    if not all(torch.isfinite(weight).all() for weight in model.classifier.parameters()):
-        check_finite(math.inf, math.inf, step, windows.row[chosen[steps[-1]]], features)
-    return {"steps": step, "examples": len(data), "windows": len(windows), "tokens": scored, "final_loss": loss}
+    processes: Processes,
+) -> list[Trainee]:
+    columns = data.split.tokens
+    tags = bio_tags(columns["label_ids"], columns["begins"])
+    transitions = count_transitions(tags, np.diff(data.split.example_offsets), data.num_labels)
+    return [
+        Trainee(
+            plan,
+            reader,
+            data.num_labels,
+            transitions if KINDS[plan.kind].tags == BIO else None,
+            arguments.seed,
+            arguments.max_grad_norm,
+            processes,
+        )
+        for plan in plans
+    ]
 
 
-def slices(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The array, `size` entries at a time."""
-    return (array[start : start + size] for start in range(0, len(array), size))
-
-
-def scored_labels(data: PIITokenDataset, windows: Windows, chosen: np.ndarray) -> torch.Tensor:
-    """Label ids of the scored tokens of the chosen windows, in their order: [tokens] int64.
-
-    Context is left out, so no label is -100 here. Raises UserError where a label is beyond the label set.
-    """
-    counts = (windows.stop - windows.scored_from)[chosen]
-    labels = data.split.tokens["label_ids"][ranges(windows.scored_from[chosen], counts)].astype(np.int64)
-    if labels.max() >= data.num_labels:
-        raise UserError(f"a label id {labels.max()} beyond {data.num_labels - 1}: run check_dataset.py", code=1)
-    return torch.from_numpy(labels)
-
-
-def optimizer_step(
-    model: MinistralTokenClassifier,
-    optimizer: torch.optim.Optimizer,
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    max_grad_norm: float,
-) -> torch.Tensor:
-    """One clipped AdamW step on [tokens, hidden_size] features and [tokens] labels → [loss, gradient norm]."""
-    loss = F.cross_entropy(model.head(features), labels)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.classifier.parameters(), max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return torch.stack([loss.detach(), norm])
-
-
-def check_finite(loss: float, norm: float, step: int, rows: np.ndarray, features: torch.Tensor) -> None:
-    """Raise UserError where a loss or a gradient norm is infinite or not a number; nothing is saved then."""
-    if math.isfinite(loss) and math.isfinite(norm):
-        return
-    if torch.isfinite(features).all():
-        cause = "the features are finite, so try a lower --learning-rate"
-    else:
-        cause = "the backbone's hidden states are not finite: its weights are damaged or overflow in its precision"
-    raise UserError(
-        f"step {step}: loss {loss}, gradient norm {norm}, on training rows {' '.join(map(str, rows))}; {cause}; "
-        f"nothing was saved",
-        code=1,
+def describe(reader: Reader, data: PIITokenDataset, windows: Windows, arguments: argparse.Namespace) -> str:
+    dtype = str(reader.backbone.dtype).removeprefix("torch.")
+    return (
+        f"device: {device_name(reader.device)}   backbone: {arguments.backbone}, {dtype}"
+        f"{', fp8' if arguments.precision == 'fp8' else ''}, layers {', '.join(map(str, reader.layers))}\n"
+        f"data: {len(data)} rows, {len(windows)} windows, {len(data.split.tokens['token_ids'])} tokens, "
+        f"{data.num_labels} labels"
     )
 
 
-def run_config(model: MinistralTokenClassifier, data: PIITokenDataset, arguments: argparse.Namespace) -> dict:
-    """Everything that is needed to rebuild the model."""
-    backbone = model.backbone.config
+def train(
+    trainees: Sequence[Trainee],
+    reader: Reader,
+    data: PIITokenDataset,
+    windows: Windows,
+    arguments: argparse.Namespace,
+    processes: Processes,
+    belongs_to: str = "",
+) -> dict:
+    """All epochs of all heads. One optimizer step sees batch_size x gradient_accumulation_steps windows, and its loss
+    is averaged over their scored tokens: the gradient of the accumulated batches. Returns the summary's figures."""
+    epochs = max(trainee.plan.epochs for trainee in trainees)
+    cache = build_cache(reader, windows, epochs, arguments, processes)
+    done = saved = runs.load_state(arguments.output, trainees, belongs_to) if arguments.resume else 0
+    tokens, late = 0, None
+    with tqdm(total=epochs * int(windows.scored_counts.sum()), unit=" tok", unit_scale=True, disable=None) as bar:
+        for epoch in range(epochs):
+            active = [trainee for trainee in trainees if epoch < trainee.plan.epochs]
+            for steps, chosen in stretches(windows, epoch, arguments, processes):
+                bar.update(sum(step.count for step in steps))
+                if steps[-1].number <= done and (epoch or not cache):
+                    continue
+                if epoch and cache:
+                    features = cache.read(chosen // processes.world, reader.device)
+                else:
+                    features = reader(data.split.tokens["token_ids"], windows[chosen])
+                    if cache:
+                        cache.write(chosen // processes.world, features)
+                if steps[-1].number <= done:
+                    continue
+                if steps[0].number == 1:
+                    for trainee in trainees:
+                        trainee.standardise(features)
+                tags = tags_of(data, windows[chosen], {trainee.head.tags for trainee in active})
+                tags = {scheme: to_device(array, reader.device) for scheme, array in tags.items()}
+                log = [trainee.step(step, features, tags) for step in steps for trainee in active]
+                log = torch.stack([*log, features.isfinite().all().expand(2)]).to("cpu", non_blocking=True)
+                if late:  # read one stretch late, so that a GPU never waits for the host
+                    read_log(*late)
+                late = (log, steps, active)
+                tokens += sum(step.count for step in steps)
+                if steps[-1].number - saved >= arguments.save_every:
+                    read_log(*late)
+                    late, saved = None, steps[-1].number
+                    if processes.rank == 0:
+                        runs.save_state(arguments.output, saved, trainees, belongs_to)
+    if late:
+        read_log(*late)
+    check_weights(trainees)
+    first = trainees[0]
     return {
-        "run_version": RUN_VERSION,
-        "backbone": {
-            "name": arguments.backbone,
-            "revision": getattr(backbone, "_commit_hash", None),
-            "dtype": str(model.backbone.dtype).removeprefix("torch."),
-            "hidden_size": backbone.hidden_size,
-            "vocab_size": backbone.vocab_size,
-        },
-        "labels": data.labels,
-        "tokenizer": data.meta["tokenizer"],
-        "heads": {DOCUMENTED: {"layers": [backbone.num_hidden_layers], "tags": "plain"}},
-        "max_length": arguments.max_length,
-        "flags": {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "numpy": np.__version__,
-        },
-        "seed": arguments.seed,
+        "steps": len(first.log),
+        "examples": len(data),
+        "windows": len(windows),
+        "tokens": tokens,
+        "final_loss": first.log[-1][0],
+        "heads": {t.plan.name: {"steps": len(t.log), "final_loss": t.log[-1][0]} for t in trainees},
     }
+
+
+def build_cache(
+    reader: Reader, windows: Windows, epochs: int, arguments: argparse.Namespace, processes: Processes
+) -> Cache | None:
+    """Where the features of this process's windows wait for the epochs after the first. Raises UserError."""
+    own = windows[processes.own(len(windows))]
+    size = int(own.lengths.sum()) * reader.width * reader.backbone.dtype.itemsize
+    if epochs == 1:
+        return None
+    kind = choose_cache(arguments.cache, size, arguments.output.parent)
+    processes.print(f"cache: {size / 2**30:.2f} GiB of features, {kind}")
+    if kind == "none":
+        return None
+    return Cache(own, reader.width, reader.backbone.dtype, arguments.output.parent if kind == "disk" else None)
+
+
+def stretches(
+    windows: Windows, epoch: int, arguments: argparse.Namespace, processes: Processes
+) -> Iterator[tuple[list[Step], np.ndarray]]:
+    """An epoch's steps in their order, as many together as the backbone runs ahead of the optimizer, each time with
+    the indices of this process's windows: window i is read by process i modulo their number, in every epoch."""
+    order = np.random.default_rng([arguments.seed, epoch]).permutation(len(windows))
+    batches = list(slices(order, windows_a_step(arguments)))
+    number = epoch * len(batches)
+    for together in slices(batches, STEPS_AHEAD.get(processes.device.type, 16)):
+        own = [batch[batch % processes.world == processes.rank] for batch in together]
+        token_ends = starts_of(np.array([windows.lengths[batch].sum() for batch in own]))
+        scored_ends = starts_of(np.array([windows.scored_counts[batch].sum() for batch in own]))
+        steps = []
+        for i, batch in enumerate(together):
+            number += 1
+            steps.append(
+                Step(
+                    number=number,
+                    rows=windows.row[batch],
+                    windows=windows[own[i]],
+                    tokens=slice(token_ends[i], token_ends[i + 1]),
+                    scored=slice(scored_ends[i], scored_ends[i + 1]),
+                    count=int(windows.scored_counts[batch].sum()),
+                )
+            )
+        yield steps, np.concatenate(own)
+
+
+def slices(sequence: Sequence, size: int) -> Iterator[Sequence]:
+    """The sequence, `size` entries at a time."""
+    return (sequence[start : start + size] for start in range(0, len(sequence), size))
+
+
+def read_log(log: torch.Tensor, steps: Sequence[Step], active: Sequence[Trainee]) -> None:
+    """Append a stretch's losses and gradient norms to the heads' logs. `log` [steps x heads + 1, 2]: the last row says
+    whether the features were finite. Raises UserError where a number is not; no state is saved then."""
+    if log.device.type == "cpu" and torch.cuda.is_available():
+        torch.cuda.current_stream().synchronize()  # the copy was not waited for
+    *rows, (finite, _) = log.tolist()
+    for i, (loss, norm) in enumerate(rows):
+        step, trainee = steps[i // len(active)], active[i % len(active)]
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise UserError(not_finite(f"loss {loss}, gradient norm {norm}", step, bool(finite)), code=1)
+        trainee.log.append([loss, norm, trainee.plan.learning_rate_at(step.number)])
+
+
+def check_weights(trainees: Sequence[Trainee]) -> None:
+    for trainee in trainees:
+        if not all(weight.isfinite().all() for weight in trainee.parameters):
+            raise UserError(
+                f"step {len(trainee.log)} left weights of {trainee.plan.name} that are not finite: try a lower "
+                f"learning rate; nothing was saved",
+                code=1,
+            )
+
+
+def not_finite(what: str, step: Step, finite: bool) -> str:
+    if finite:
+        cause = "the features are finite, so try a lower --learning-rate"
+    else:
+        cause = "the backbone's hidden states are not finite: its weights are damaged or overflow in its precision"
+    return f"step {step.number}: {what}, on training rows {' '.join(map(str, step.rows))}; {cause}; nothing was saved"
 
 
 def peak_memory(device: torch.device) -> float:
@@ -214,18 +378,20 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if platform.system() == "Linux" else 1) / 2**30
 
 
-def write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def print_summary(summary: dict, arguments: argparse.Namespace) -> None:
+def print_summary(summary: dict, best: str, arguments: argparse.Namespace) -> None:
     print(
         f"{summary['steps']} steps over {summary['tokens']} scored tokens in {summary['seconds']:.0f} s "
-        f"({summary['tokens_per_second']:.0f} tokens/s), peak memory {summary['peak_memory_gib']:.2f} GiB, "
-        f"final loss {summary['final_loss']:.3f}\n"
-        f"wrote {arguments.output}\n"
-        f"next: python evaluate.py --run {arguments.output} --data {arguments.data}"
+        f"({summary['tokens_per_second']:.0f} tokens/s), peak memory {summary['peak_memory_gib']:.2f} GiB"
     )
+    if summary["validation"]:
+        print(f"{'on validation':<22}{'strict F1':>10}{'token F1':>10}{'leakage':>9}{'final loss':>12}")
+    for name, figures in summary["validation"].items():
+        loss = summary["heads"][name]["final_loss"]
+        mark = "   best" if name == best and len(summary["validation"]) > 1 else ""
+        print(
+            f"{name:<22}{figures['strict']:>10.3f}{figures['token']:>10.3f}{figures['leakage']:>9.3f}{loss:>12.3f}{mark}"
+        )
+    print(f"wrote {arguments.output}\nnext: python evaluate.py --run {arguments.output} --data {arguments.data}")
 
 
 if __name__ == "__main__":

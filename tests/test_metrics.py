@@ -352,6 +352,89 @@ def test_intervals_are_those_of_a_loop_that_scores_resampled_documents():
         assert interval == pytest.approx(expected, abs=0.7 * np.std(drawn[name])), name
 
 
+# Calibration
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents_of)
+def test_strict_hits_are_the_predicted_spans_that_stand_in_gold(documents):
+    hits = metrics.strict_hits(joined(documents))
+    assert hits.dtype == bool
+    assert hits.tolist() == [span in document.gold for document in documents for span in document.predicted]
+    assert hits.sum() == score(documents)["strict"]["correct"]
+
+
+def test_a_strict_hit_needs_the_start_the_end_the_label_and_the_document():
+    documents = [
+        Document("en", 9, [(0, 4, 1), (4, 8, 2)], [(0, 4, 1), (4, 7, 2), (8, 9, 3)], [], []),
+        Document("en", 0, [], [], [], []),
+        Document("en", 9, [(1, 4, 1), (5, 8, 2)], [(0, 4, 1), (5, 8, 3)], [], []),
+        Document("fr", 9, [], [(1, 4, 1), (5, 8, 2)], [], []),
+    ]
+    assert metrics.strict_hits(joined(documents)).tolist() == [True] + [False] * 6
+    assert metrics.strict_hits(joined(documents[1:2])).tolist() == []
+    assert metrics.strict_hits(joined(documents[3:])).tolist() == [False, False]
+
+
+def plain_calibration(scores: list[float], correct: list[bool], bins: int) -> dict:
+    """Guo et al. 2017, one bin and one span at a time."""
+    found, error = [], 0.0
+    for index in range(bins):
+        low, high = index / bins, (index + 1) / bins
+        inside = [i for i, s in enumerate(scores) if low < s <= high or (index == 0 and s == 0)]
+        if not inside:
+            continue
+        confidence = sum(scores[i] for i in inside) / len(inside)
+        accuracy = sum(correct[i] for i in inside) / len(inside)
+        error += len(inside) / len(scores) * abs(accuracy - confidence)
+        bin_figures = {"count": len(inside), "confidence": confidence, "accuracy": accuracy}
+        found.append({"low": low, "high": high} | bin_figures)
+    return {"ece": error, "spans": len(scores), "bins": found}
+
+
+# ties at the borders of bins are what goes wrong
+a_score = st.one_of(
+    st.floats(0, 1), st.integers(0, 15).map(lambda i: i / 15), st.sampled_from([0.0, 0.1, 0.2, 0.6, 1.0])
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(a_score, st.booleans()), max_size=20), st.sampled_from([1, 2, 10, 15]))
+def test_calibration_is_that_of_a_loop_over_bins(spans, bins):
+    scores, correct = [s for s, _ in spans], [c for _, c in spans]
+    ours = metrics.calibration(np.array(scores), np.array(correct, dtype=bool), bins)
+    theirs = plain_calibration(scores, correct, bins)
+    assert ours["ece"] == pytest.approx(theirs["ece"], abs=1e-12) and ours["spans"] == theirs["spans"]
+    assert ours["bins"] == [pytest.approx(entry, abs=1e-12) for entry in theirs["bins"]]
+    assert json.loads(json.dumps(ours, allow_nan=False)) == ours
+
+
+def test_calibration_of_known_answers():
+    sure = metrics.calibration(np.array([1.0, 1.0, 1.0, 1.0]), np.array([True, True, True, False]))
+    assert sure["ece"] == 0.25
+    assert sure["bins"] == [{"low": 14 / 15, "high": 1.0, "count": 4, "confidence": 1.0, "accuracy": 0.75}]
+    honest = metrics.calibration(np.array([0.75] * 4 + [0.25] * 4), np.array([1, 1, 1, 0, 0, 0, 0, 1], dtype=bool))
+    assert honest["ece"] == 0 and [entry["count"] for entry in honest["bins"]] == [4, 4]
+    assert metrics.calibration(np.array([]), np.array([], dtype=bool)) == {"ece": 0.0, "spans": 0, "bins": []}
+
+
+def test_errors_of_bins_do_not_cancel_each_other():
+    """Too sure in one bin, too modest in another: the mean confidence is right, the spans' confidences are not."""
+    report = metrics.calibration(np.array([0.875] * 4 + [0.125] * 4), np.array([0, 0, 0, 1, 1, 1, 1, 0], dtype=bool))
+    assert report["ece"] == 0.625
+
+
+def test_single_precision_scores_that_rounding_carries_beyond_one_stand_in_the_last_bin():
+    report = metrics.calibration(np.array([np.nextafter(np.float32(1), np.float32(2))]), np.array([True]))
+    assert report["bins"][0]["high"] == 1 and report["ece"] < 1e-6
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, 97.0, float("nan")])
+def test_confidences_that_are_none_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        metrics.calibration(np.array([0.5, wrong]), np.array([True, False]))
+
+
 # Known answers
 
 

@@ -1,51 +1,21 @@
 """The frozen backbone, the head on it, and how a run is saved and loaded: promises of model.py."""
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import MistralConfig, MistralModel
-from transformers.utils import logging
+from safetensors.torch import load_file
+from test_backbone import BOS, TOKENIZER, Bomb, run_python, save_tiny_backbone, some_ids
 
 import model
 from common import UserError
 from dataset import make_windows
 from model import MinistralTokenClassifier
 
-ROOT = Path(__file__).parent.parent
-BOS, NUM_LABELS, VOCAB = 1, 5, 300
-TOKENIZER = {"name": "tekken-v3", "file": "tekken.json", "sha256": "a" * 64, "vocab_size": VOCAB}
-TINY = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 64,
-    "initializer_range": 0.2,  # large, so that a token's context weighs as much as the token
-    "attention_dropout": 0.5,  # must never act: the backbone stays in eval mode
-    "bos_token_id": BOS,
-    "eos_token_id": 2,
-    "pad_token_id": 11,
-    "sliding_window": None,
-}
-
-
-def save_tiny_backbone(folder: Path, **changes) -> Path:
-    """A random Mistral backbone in a folder, float32, always the same weights."""
-    logging.disable_progress_bar()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        MistralModel(MistralConfig(**(TINY | changes))).save_pretrained(folder)
-    return folder
+NUM_LABELS = 5
 
 
 @pytest.fixture(scope="session")
@@ -54,24 +24,10 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copied_backbone(backbone: Path, tmp_path: Path) -> Path:
-    """The backbone again, to be damaged."""
-    folder = tmp_path / "copied-backbone"
-    folder.mkdir()
-    for path in backbone.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-@pytest.fixture
 def classifier(backbone: Path) -> MinistralTokenClassifier:
     """In float32 and eval mode, so that results can be compared closely."""
     torch.manual_seed(1)
     return MinistralTokenClassifier(str(backbone), NUM_LABELS, dtype=torch.float32).eval()
-
-
-def some_ids(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(20, VOCAB, shape, generator=torch.Generator().manual_seed(seed))
 
 
 # what is frozen and what trains
@@ -257,16 +213,6 @@ def test_a_head_is_saved_as_float32_tensors_and_nothing_else(classifier, tmp_pat
     assert torch.equal(saved["bias"], classifier.classifier.bias) and saved["bias"].dtype == torch.float32
 
 
-class Bomb:
-    """Unpickling it leaves a trace."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self):
-        return Path.touch, (self.trace,)
-
-
 def test_a_pickle_in_the_place_of_a_head_is_refused_unread(classifier, backbone, tmp_path):
     run = write_run(tmp_path / "run", classifier, backbone)
     (run / model.DOCUMENTED / "head.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "trace")))
@@ -275,15 +221,7 @@ def test_a_pickle_in_the_place_of_a_head_is_refused_unread(classifier, backbone,
     assert not (tmp_path / "trace").exists()
 
 
-def test_a_pickle_in_the_place_of_a_backbones_weights_is_never_run(copied_backbone, tmp_path):
-    (copied_backbone / "model.safetensors").unlink()
-    torch.save({"norm.weight": Bomb(tmp_path / "trace")}, copied_backbone / "pytorch_model.bin")
-    with pytest.raises(UserError):
-        MinistralTokenClassifier(str(copied_backbone), NUM_LABELS)
-    assert not (tmp_path / "trace").exists()
-
-
-def test_loading_a_run_names_what_is_wrong_with_it(classifier, backbone, copied_backbone, tmp_path):
+def test_loading_a_run_names_what_is_wrong_with_it(classifier, backbone, tmp_path):
     def refusal(run: Path, head: str = model.DOCUMENTED) -> str:
         with pytest.raises(UserError) as caught:
             model.load_run(run, torch.device("cpu"), head)
@@ -308,116 +246,14 @@ def test_loading_a_run_names_what_is_wrong_with_it(classifier, backbone, copied_
 
     moved = write_run(tmp_path / "moved", classifier, tmp_path / "no-backbone")
     assert "no-backbone" in refusal(moved)
-    (copied_backbone / "standin.json").write_text(json.dumps({"tokenizer": {"sha256": "b" * 64}}))
-    assert "standin.py" in refusal(write_run(tmp_path / "built-for-another", classifier, copied_backbone))
+    marked = save_tiny_backbone(tmp_path / "marked")
+    (marked / "standin.json").write_text(json.dumps({"tokenizer": {"sha256": "b" * 64}}))
+    assert "standin.py" in refusal(write_run(tmp_path / "built-for-another", classifier, marked))
 
 
-# the vocabulary
-
-
-def test_a_backbone_that_reads_the_tokenizers_ids_is_accepted(classifier):
-    model.check_vocabulary(classifier, TOKENIZER)
-    model.check_vocabulary(classifier, TOKENIZER | {"vocab_size": VOCAB - 1})
-
-
-def test_a_backbone_with_a_smaller_vocabulary_is_refused(classifier):
-    with pytest.raises(UserError, match=rf"{VOCAB + 1}.*{VOCAB}"):
-        model.check_vocabulary(classifier, TOKENIZER | {"vocab_size": VOCAB + 1})
-
-
-def test_a_stand_in_is_accepted_for_its_own_tokenizer_file_and_refused_for_another(copied_backbone):
-    (copied_backbone / "standin.json").write_text(json.dumps({"source": "x", "tokenizer": TOKENIZER}))
-    made = MinistralTokenClassifier(str(copied_backbone), NUM_LABELS)
-    model.check_vocabulary(made, TOKENIZER)
-    with pytest.raises(UserError, match=r"standin\.py"):
-        model.check_vocabulary(made, TOKENIZER | {"sha256": "b" * 64})
-
-
-@pytest.mark.parametrize("damaged", ["", "{", "{}", "[]"])
-def test_a_damaged_stand_in_mark_is_a_users_error(copied_backbone, damaged):
-    (copied_backbone / "standin.json").write_text(damaged)
-    made = MinistralTokenClassifier(str(copied_backbone), NUM_LABELS)
-    with pytest.raises(UserError, match=r"standin\.py"):
-        model.check_vocabulary(made, TOKENIZER)
-
-
-# errors of the backbone
-
-
-def remove_weights(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-
-
-def truncate_weights(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:5000])
-
-
-def remove_config(folder: Path) -> None:
-    (folder / "config.json").unlink()
-
-
-def remove_folder(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-
-
-@pytest.mark.parametrize("damage", [remove_weights, truncate_weights, remove_config, remove_folder])
-def test_a_backbone_that_cannot_be_loaded_is_one_line_with_the_way_out(copied_backbone, damage):
-    damage(copied_backbone)
-    with pytest.raises(UserError) as caught:
-        MinistralTokenClassifier(str(copied_backbone), NUM_LABELS)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    assert str(copied_backbone) in message
-    assert "--backbone" in message or "https://huggingface.co/" in message
-
-
-def test_a_backbone_that_lacks_some_of_its_weights_is_refused(copied_backbone):
-    """Else transformers fills them with random numbers, other ones in each process."""
-    path = copied_backbone / "model.safetensors"
-    weights = load_file(path)
-    del weights["layers.1.mlp.up_proj.weight"]
-    save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(UserError):
-        MinistralTokenClassifier(str(copied_backbone), NUM_LABELS)
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def test_offline_a_backbone_of_the_hub_is_one_line_with_its_licence_page(tmp_path):
-    code = "import common, model; common.run(lambda: model.MinistralTokenClassifier())"
-    result = run_python(code, HF_HOME=str(tmp_path))
-    assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1
-    assert f"https://huggingface.co/{model.DEFAULT_BACKBONE}" in result.stderr and "--backbone" in result.stderr
+# imports
 
 
 def test_training_and_evaluation_import_no_tokenizer_of_mistral():
     result = run_python("import sys, model, train, evaluate; print('mistral_common' in sys.modules)")
     assert (result.returncode, result.stdout.strip()) == (0, "False"), result.stderr
-
-
-# devices
-
-
-def test_the_cpu_is_a_device_and_auto_is_one():
-    assert model.choose_device("cpu") == torch.device("cpu")
-    model.choose_device("auto")
-
-
-@pytest.mark.parametrize("name", ["nonsense", "", "cuda:999", "cpu:-1", "meta"])
-def test_a_device_that_cannot_be_used_is_one_line_with_the_way_out(name):
-    with pytest.raises(UserError, match="--device cpu") as caught:
-        model.choose_device(name)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_on_a_cpu_the_backbone_computes_in_float32_and_elsewhere_in_bfloat16():
-    assert model.backbone_dtype(torch.device("cpu")) == torch.float32
-    assert model.backbone_dtype(torch.device("cuda")) == torch.bfloat16

@@ -1,0 +1,272 @@
+"""The run folder: its writer, its reader and the training state, side by side. Safetensors and JSON only."""
+
+import contextlib
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from backbone import PRECISIONS, backbone_dtype, check_vocabulary, load_backbone
+from common import UserError, atomic_folder, atomic_path, write_json
+from dataset import PIITokenDataset
+from features import Reader
+from heads import BIO, KINDS, build_head
+from processes import Processes
+from spans import Transitions
+from tagging import Tagger
+from trainee import Plan, Trainee
+
+RUN_VERSION = 2
+CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.jsonl"
+STATE = "resume.safetensors"
+OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
+# flags that do not change what is trained
+FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile")
+
+
+@contextlib.contextmanager
+def run_folder(output: Path, processes: Processes) -> Iterator[Path]:
+    """The folder to write a run into, which then takes `output`'s place; the first process alone writes."""
+    if processes.rank == 0:
+        with atomic_folder(output, SUMMARY, STATE) as folder:
+            yield folder
+    else:
+        yield output
+    processes.wait()
+
+
+def write(
+    folder: Path,
+    trainees: Sequence[Trainee],
+    best: str,
+    summary: dict,
+    reader: Reader,
+    data: PIITokenDataset,
+    flags: dict,
+) -> None:
+    """All files of a finished run."""
+    heads = {}
+    for trainee in trainees:
+        plan = trainee.plan
+        save_head(trainee, folder / plan.name)
+        heads[plan.name] = {
+            "kind": plan.kind,
+            "layers": plan.layers,
+            "tags": trainee.head.tags,
+            "learning_rate": plan.learning_rate,
+            "epochs": plan.epochs,
+            "calibration": summary["validation"].get(plan.name, {}).get("calibration"),
+        }
+    backbone = reader.backbone.config
+    config = {
+        "run_version": RUN_VERSION,
+        "backbone": {
+            "name": flags["backbone"],
+            "revision": getattr(backbone, "_commit_hash", None),
+            "precision": flags["precision"],
+            "dtype": str(reader.backbone.dtype).removeprefix("torch."),
+            "hidden_size": backbone.hidden_size,
+            "vocab_size": backbone.vocab_size,
+        },
+        "labels": data.labels,
+        "tokenizer": data.meta["tokenizer"],
+        "heads": heads,
+        "best": best,
+        "max_length": flags["max_length"],
+        "flags": flags,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+        },
+        "seed": flags["seed"],
+    }
+    write_json(folder / CONFIG, config)
+    write_json(folder / SUMMARY, summary)
+    with (folder / METRICS).open("w", encoding="utf-8") as metrics:
+        for record in step_records(trainees):
+            metrics.write(json.dumps(record) + "\n")
+
+
+def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:
+    """One a step and head, in the order of the steps."""
+    for step in range(max(len(trainee.log) for trainee in trainees)):
+        for trainee in trainees:
+            if step < len(trainee.log):
+                loss, norm, learning_rate = trainee.log[step]
+                steps_an_epoch = trainee.plan.steps // trainee.plan.epochs
+                yield {
+                    "step": step + 1,
+                    "epoch": step // steps_an_epoch,
+                    "head": trainee.plan.name,
+                    "loss": loss,
+                    "gradient_norm": norm,
+                    "learning_rate": learning_rate,
+                }
+
+
+def save_head(trainee: Trainee, folder: Path) -> None:
+    """`folder`/head.safetensors: the head's weights, float32, and the transitions of begin-aware tags."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainee.head.state_dict().items()}
+    if trainee.transitions is not None:
+        tensors |= {f"transitions.{name}": torch.from_numpy(v) for name, v in trainee.transitions._asdict().items()}
+    save_file(tensors, folder / "head.safetensors")
+
+
+def read_config(run: Path) -> dict:
+    """config.json of a run folder. Raises UserError."""
+    path = run / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        tokenizer, labels = config["tokenizer"], config["labels"]
+        sound = (
+            config["run_version"] == RUN_VERSION
+            and isinstance(config["backbone"]["name"], str)
+            and config["backbone"]["precision"] in PRECISIONS
+            and config["best"] in config["heads"]
+            and all(sound_head(name, head) for name, head in config["heads"].items())
+            and isinstance(config["max_length"], int)
+            and config["max_length"] > 0
+            and isinstance(tokenizer["sha256"], str)
+            and isinstance(tokenizer["vocab_size"], int)
+            and labels[0] == "O"
+            and all(isinstance(label, str) and label.isprintable() for label in labels)
+            and len(set(labels)) == len(labels) > 1
+        )
+    except FileNotFoundError:
+        raise UserError(f"{run} holds no run: train one with python train.py --output {run}") from None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is of another version or damaged: train again")
+    return config
+
+
+def sound_head(name: str, head: dict) -> bool:
+    """Is this an entry of `heads` that train.py wrote? A name is also a folder's: it must not lead elsewhere."""
+    layers, calibration = head["layers"], head["calibration"]
+    return (
+        name.partition("@")[0] == head["kind"]
+        and head["kind"] in KINDS
+        and not set(name) & set("/\\\0")
+        and len(layers) > 0
+        and all(type(layer) is int and 0 <= layer < 10_000 for layer in layers)
+        and (calibration is None or [type(number) for number in calibration] == [float, float])
+    )
+
+
+def stored_bias(run: Path, head: str) -> float:
+    """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
+    path = run / OPERATING_POINTS
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))[head]["bias"])
+    except FileNotFoundError:
+        raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
+
+
+def choose_head(config: dict, run: Path, head: str | None) -> str:
+    """The head that was asked for, else the one that was best on validation. Raises UserError."""
+    if head is None:
+        return config["best"]
+    if head not in config["heads"]:
+        raise UserError(f"{run} has no head {head}: choose one of {', '.join(config['heads'])}")
+    return head
+
+
+def load_run(
+    run: Path, device: torch.device, head: str | None = None, backbone: str | None = None
+) -> tuple[Tagger, dict]:
+    """A trained head of a run folder, ready to predict, and the run's config. Raises UserError.
+
+    `backbone` says where the backbone is now, if it is not where it was in training.
+    """
+    config = read_config(run)
+    head = choose_head(config, run, head)
+    entry, name = config["heads"][head], backbone or config["backbone"]["name"]
+    path = run / head / "head.safetensors"
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
+    module = load_backbone(
+        name,
+        backbone_dtype(device),
+        layers=max(entry["layers"]),
+        precision=config["backbone"]["precision"],
+        device=device,
+    )
+    check_vocabulary(module, config["tokenizer"])
+    reader = Reader(module, entry["layers"])
+    transitions = {part: weights.pop(f"transitions.{part}", None) for part in Transitions._fields}
+    built = build_head(entry["kind"], reader.width, len(config["labels"]))
+    try:
+        built.load_state_dict(weights)
+        if built.tags == BIO:
+            transitions = Transitions(**{part: tensor.numpy() for part, tensor in transitions.items()})
+            if {part.shape for part in transitions} != {(2 * len(config["labels"]) - 1,)}:
+                raise RuntimeError
+        else:
+            transitions = None
+    except (RuntimeError, AttributeError):
+        raise UserError(f"{path} does not fit the backbone {name}: train again") from None
+    if not all(torch.isfinite(weight).all() for weight in built.state_dict().values()):
+        raise UserError(f"{path} holds weights that are not finite: train again")
+    return Tagger(built.to(device), reader, entry["layers"], transitions, entry["calibration"]), config
+
+
+# training state
+
+
+def fingerprint(plans: Sequence[Plan], flags: dict, data: PIITokenDataset) -> str:
+    """SHA-256 of what a training state belongs to: other flags or data cannot go on from it."""
+    kept = {name: value for name, value in flags.items() if name not in FREE_FLAGS}
+    everything = json.dumps([[plan._asdict() for plan in plans], kept, data.meta], sort_keys=True)
+    return hashlib.sha256(everything.encode()).hexdigest()
+
+
+def save_state(output: Path, step: int, trainees: Sequence[Trainee], belongs_to: str) -> None:
+    """Put the state of all heads after `step` into `output`, in place of an older one."""
+    tensors = {name: tensor for trainee in trainees for name, tensor in trainee.state().items()}
+    with atomic_path(output / STATE) as path:
+        save_file(tensors, path, metadata={"step": str(step), "belongs_to": belongs_to})
+
+
+def load_state(output: Path, trainees: Sequence[Trainee], belongs_to: str) -> int:
+    """Bring the heads to the saved state and return its step; 0 where none was saved. Raises UserError."""
+    path = output / STATE
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        if metadata["belongs_to"] != belongs_to:
+            raise UserError(f"{path} is of a run with other flags or data: use the same ones, or leave out --resume")
+        tensors = load_file(path)
+        for trainee in trainees:
+            own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{trainee.plan.name}/")}
+            trainee.load_state(own)
+        return int(metadata["step"])
+    except UserError:
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, TypeError):
+        raise UserError(f"{path} is damaged: delete it and train anew") from None
+
+
+def is_complete(output: Path, belongs_to: str) -> bool:
+    """Does `output` hold the finished run of just this command?"""
+    try:
+        summary = json.loads((output / SUMMARY).read_text(encoding="utf-8"))
+        return not (output / STATE).exists() and summary["belongs_to"] == belongs_to
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

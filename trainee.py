@@ -1,0 +1,156 @@
+"""One head in training: its plan, its optimizer and its steps."""
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dataset import PIITokenDataset, Windows
+from features import Reader, columns_of, to_device
+from heads import BIO, PLAIN, build_head
+from processes import Processes
+from spans import Transitions, bio_tags
+
+WARM_UP = 0.1  # share of a strong head's steps in which its learning rate rises
+
+
+class Plan(NamedTuple):
+    """How one head is to be trained."""
+
+    name: str
+    kind: str  # one of heads.KINDS
+    layers: list[int]  # of the backbone, that it reads
+    learning_rate: float  # the highest
+    epochs: int
+    steps: int  # optimizer steps in all epochs
+    dropout: float
+    scheduled: bool  # does the learning rate rise and fall?
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of step 1, 2, ...: constant, or a linear warm-up and half a cosine down to 0 (Loshchilov & Hutter 2017)."""
+        if not self.scheduled:
+            return self.learning_rate
+        warm = max(1, round(WARM_UP * self.steps))
+        if step <= warm:
+            return self.learning_rate * step / warm
+        return self.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm))) / 2
+
+
+class Step(NamedTuple):
+    """One optimizer step, as one process sees it. Its windows stand side by side with those of other steps."""
+
+    number: int  # 1, 2, ... over all epochs
+    rows: np.ndarray  # rows of all processes' windows, to name them when something is wrong
+    windows: Windows  # this process's
+    tokens: slice  # its windows' tokens among the features
+    scored: slice  # its windows' scored tokens among the tags
+    count: int  # scored tokens of all processes' windows
+
+
+class Trainee:
+    """A head, its optimizer and its log of [steps, 3]: loss, gradient norm, learning rate.
+
+    The random numbers of a step depend on the seed, the head's name and the step alone, so that a head comes out the
+    same beside others and after a resumption.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        reader: Reader,
+        num_labels: int,
+        transitions: Transitions | None,
+        seed: int,
+        max_grad_norm: float,
+        processes: Processes,
+    ) -> None:
+        self.plan, self.transitions, self.seed, self.processes = plan, transitions, seed, processes
+        self.max_grad_norm = max_grad_norm
+        hidden_size = reader.backbone.config.hidden_size
+        self.columns = columns_of(reader.layers, plan.layers, hidden_size)
+        self.seed_step(0, rank=0)
+        self.head = build_head(plan.kind, len(plan.layers) * hidden_size, num_labels, plan.dropout)
+        self.head.to(processes.device).train()
+        self.parameters = list(self.head.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=plan.learning_rate, fused=processes.device.type == "cuda"
+        )
+        self.log: list[list[float]] = []
+
+    def seed_step(self, number: int, rank: int) -> None:
+        key = [self.seed, zlib.crc32(self.plan.name.encode()), number, rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def standardise(self, features: torch.Tensor) -> None:
+        """Before the first step: tell the head how large each feature is on all processes' first windows."""
+        features = features[:, self.columns].double()
+        sums = [features.new_tensor([len(features)]), features.sum(dim=0), features.square().sum(dim=0)]
+        self.processes.add(sums)
+        mean = sums[1] / sums[0]
+        self.head.standardise(mean, (sums[2] / sums[0] - mean.square()).clamp(min=0).sqrt())
+
+    def step(self, step: Step, features: torch.Tensor, tags: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One clipped AdamW step → [loss, gradient norm], on the device.
+
+        `features` [tokens, width] and `tags` [scored tokens] of each scheme, both of the step's stretch. The loss is
+        cross-entropy averaged over the step's scored tokens: the gradient of the accumulated batches.
+        """
+        self.seed_step(step.number, self.processes.rank)
+        loss = torch.zeros((), device=features.device)
+        if len(step.windows):
+            logits = self.head(features[step.tokens, self.columns], torch.from_numpy(step.windows.lengths))
+            scored = to_device(step.windows.scored_places(), features.device)
+            total = F.cross_entropy(logits[scored], tags[self.head.tags][step.scored], reduction="sum")
+            loss = total / step.count
+            loss.backward()
+            loss = loss.detach()
+        gradients = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self.parameters
+        ]
+        self.processes.add([*gradients, loss])
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate_at(step.number)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return torch.stack([loss, norm])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that a later process needs to go on, as named tensors."""
+        tensors = {f"head/{name}": tensor for name, tensor in self.head.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in moments.items()}
+        tensors["log"] = torch.tensor(self.log, dtype=torch.float64).view(-1, 3)
+        return {f"{self.plan.name}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        """The other way. Raises KeyError or RuntimeError at another head's state."""
+        own = {name.removeprefix(f"{self.plan.name}/"): tensor for name, tensor in tensors.items()}
+        head = {name.removeprefix("head/"): tensor for name, tensor in own.items() if name.startswith("head/")}
+        self.head.load_state_dict(head)
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in own.items():
+            if name.startswith("optimizer/"):
+                _, index, moment = name.split("/")
+                moments.setdefault(int(index), {})[moment] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.log = own["log"].tolist()
+
+
+def tags_of(data: PIITokenDataset, windows: Windows, schemes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Tags of the windows' scored tokens in each tag scheme: [scored tokens] int64."""
+    tokens = windows.scored_tokens()
+    label_ids = data.split.tokens["label_ids"][tokens]
+    tags = {}
+    if PLAIN in schemes:
+        tags[PLAIN] = label_ids.astype(np.int64)
+    if BIO in schemes:
+        tags[BIO] = bio_tags(label_ids, data.split.tokens["begins"][tokens]).astype(np.int64)
+    return tags
