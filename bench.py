@@ -1,7 +1,9 @@
-"""Speed, measured in one run and in turn: preparing against bare tokenising, predicting against the bare backbone."""
+"""Speed and memory, measured in one run and in turn: the training engine against the plain recipe, then preparing
+against bare tokenising and predicting against the bare backbone."""
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import tempfile
@@ -10,58 +12,331 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
 
-import prepare
-import tekken
-from common import Parser, UserError, atomic_path, positive_int, run
-from dataset import PIITokenDataset, make_windows
-from model import device_name, scored_features
-from predict import Redactor
+import train
+from backbone import (
+    BOS_ID,
+    PRECISIONS,
+    backbone_dtype,
+    choose_device,
+    compile_layers,
+    decoder_layers,
+    device_name,
+    load_backbone,
+)
+from common import Parser, UserError, positive_int, run, write_json
+from compare import default_layers
+from dataset import IGNORE_INDEX, PIITokenDataset, Windows, make_windows
+from features import Reader
+from heads import DOCUMENTED, STRONG
+from processes import Processes
+from store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, Rows, SplitWriter
+from train import peak_memory
+from trainee import Plan, Trainee
 
-ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many
 ROUNDS = 3  # of each pair, in turn; the median ratio counts, since machines are shared and noisy
+ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many
+BATCH, ACCUMULATION, MAX_LENGTH = 12, 3, 96  # the documented recipe
+FULL_EXAMPLES, FULL_TOKENS = 94_463, 5_500_000  # of one epoch over pii-masking-200k in English and French
+MATMUL_SIZE = {"cuda": 8192, "cpu": 2048}
+WINDOWS = {"cuda": 36 * 192, "cpu": 36 * 6}
+DEFAULT_BACKBONES = {"cuda": "random:ministral-8b"}
+STANDIN = "backbones/smollm2-tekken"
+RECIPE, ONE_HEAD, TWO_EPOCHS, LATER_EPOCH = "plain recipe", "one documented head", "two epochs", "its second epoch"
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
-    data = PIITokenDataset(arguments.data, arguments.split)
-    rows = data.split.rows(np.arange(min(arguments.rows, len(data))))
-    texts, tokens = rows.texts(), int(rows.token_counts.sum())
-    if not texts:
-        raise UserError(f"{arguments.data} has no {arguments.split} rows: choose another --split")
-    print(f"{len(texts)} rows, {tokens} tokens of {arguments.data}, {ROUNDS} rounds")
-    report = {"rows": len(texts), "tokens": tokens}
-    times = -(-ENOUGH_ROWS // len(texts))
-    report["prepare"] = compare(
-        ("bare encode", lambda: bare_encode(texts * times)),
-        ("prepare.py", preparing(data, len(texts), times)),
-        times * len(texts),
-        times * tokens,
-    )
-    redactor = Redactor(arguments.run, device=arguments.device)
-    report["device"] = device_name(redactor.model.device)
-    print(f"device: {report['device']}")
-    report["predict"] = compare(
-        ("bare features", bare_features(redactor, rows)),
-        ("predict", lambda: list(redactor.redact(texts))),
-        len(texts),
-        tokens,
-    )
-    add_presidio(texts, report)
+    device = choose_device(arguments.device)
+    backbone = arguments.backbone or DEFAULT_BACKBONES.get(device.type, STANDIN)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.data or write_random_data(Path(temporary) / "random")
+        data = PIITokenDataset(folder, arguments.split)
+        if not len(data):
+            raise UserError(f"{folder} has no {arguments.split} rows: choose another --split")
+        report = {"device": device_name(device), "backbone": backbone, "data": str(arguments.data or "random tokens")}
+        print(f"device: {report['device']}   backbone: {backbone}   data: {report['data']}, {ROUNDS} rounds\n")
+        report["training"] = bench_training(backbone, device, data, arguments, Path(temporary))
+        if arguments.data:
+            report["prepare"] = bench_prepare(data)
+        if arguments.run:
+            report["predict"] = bench_predict(data, arguments)
     if arguments.json:
-        with atomic_path(arguments.json) as path:
-            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.json, report)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
-    parser.add_argument("--data", type=Path, default=Path("data/prepared"), help="prepared folder")
-    parser.add_argument("--split", choices=prepare.SPLITS, default="validation")
-    parser.add_argument("--rows", type=positive_int, default=200, help="of the split, at most (200)")
+    parser.add_argument("--data", type=Path, help="prepared folder (default: random tokens, 57 a row)")
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--backbone", help=f"hub id, folder or random:ministral-8b ({STANDIN} on a CPU, else random)")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["bf16"], help="of the backbone (bf16)")
+    parser.add_argument("--windows", type=positive_int, help="to train on in a round (6912 on a GPU, 216 on a CPU)")
+    parser.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
+    parser.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
+    parser.add_argument("--run", type=Path, help="run folder: measure predict.py too")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     return parser.parse_args(argv)
+
+
+# training
+
+
+def bench_training(
+    name: str, device: torch.device, data: PIITokenDataset, arguments: argparse.Namespace, folder: Path
+) -> dict:
+    """The plain recipe, then the engine with one head and with three, and the epochs after the first."""
+    windows = make_windows(data.split.example_offsets, MAX_LENGTH)
+    windows = windows[: arguments.windows or WINDOWS.get(device.type, 216)]
+    tokens, rate = int(windows.scored_counts.sum()), matmul_rate(device)
+    print(f"training on {len(windows)} windows, {tokens} scored tokens; matrix products at {rate / 1e12:.2f} TFLOP/s")
+    print(f"{'':<34}{'tokens/s':>10}{'of matmul':>10}{'x recipe':>9}{'GiB':>7}{'full epoch':>12}")
+    report = {"windows": len(windows), "tokens": tokens, "matmul_flops": rate, "ways": {}}
+    for precision in arguments.precision:
+        backbone = load_backbone(name, backbone_dtype(device), precision=precision, device=device)
+        measured = measure_in_turn(training_ways(backbone, device, data, windows, arguments, folder), device)
+        for way, entry in training_figures(measured, tokens, rate, backbone).items():
+            report["ways"][f"{way}, {precision}"] = entry
+            print(
+                f"{f'{way}, {precision}':<34}{entry['tokens_per_second']:>10.0f}{percent(entry['share_of_matmul']):>10}"
+                f"{entry['times_recipe']:>9.2f}{entry['peak_gib']:>7.2f}{duration(entry['full_epoch_seconds']):>12}"
+            )
+        del backbone
+        gc.collect()
+    print()
+    return report
+
+
+def training_ways(
+    backbone: nn.Module,
+    device: torch.device,
+    data: PIITokenDataset,
+    windows: Windows,
+    arguments: argparse.Namespace,
+    folder: Path,
+) -> dict[str, Callable[[], float]]:
+    """Name → a function that trains once and returns seconds. The recipe runs before the layers are compiled."""
+    depth = backbone.config.num_hidden_layers
+    three = [(DOCUMENTED, [depth], f"{DOCUMENTED}@{rate}") for rate in ("1e-5", "1e-4", "1e-3")]
+    strong = [(STRONG, default_layers(depth), STRONG)]
+
+    compiled: list[Callable] = []
+
+    def recipe() -> float:
+        for layer in compiled and decoder_layers(backbone):
+            layer.__dict__.pop("forward", None)  # back to the class's own
+        return plain_recipe(backbone, device, data, windows)
+
+    def engine(heads: list, epochs: int = 1) -> float:
+        if device.type == "cuda" and not arguments.no_compile:
+            if not compiled:
+                compile_layers(backbone)
+                compiled.extend(layer.forward for layer in decoder_layers(backbone))
+                started = time.perf_counter()
+                run_engine(backbone, device, data, windows[: 36 * 8], heads, 1, arguments, folder)
+                print(f"(compiled and warmed up in {time.perf_counter() - started:.1f} s)")
+            for layer, forward in zip(decoder_layers(backbone), compiled, strict=True):
+                layer.forward = forward
+        return run_engine(backbone, device, data, windows, heads, epochs, arguments, folder)
+
+    return {
+        RECIPE: recipe,
+        ONE_HEAD: lambda: engine(three[:1]),
+        TWO_EPOCHS: lambda: engine(three[:1], epochs=2),
+        "three documented heads": lambda: engine(three),
+        "documented and strong": lambda: engine(three[:1] + strong),
+    }
+
+
+def measure_in_turn(ways: dict[str, Callable[[], float]], device: torch.device) -> dict[str, dict]:
+    """Way → {"seconds": of each round, "peak_gib"}; every round runs all ways, one after the other."""
+    measured = {name: {"seconds": [], "peak_gib": 0.0} for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            measured[name]["seconds"].append(way())
+            measured[name]["peak_gib"] = max(measured[name]["peak_gib"], peak_memory(device))
+    return measured
+
+
+def training_figures(measured: dict[str, dict], tokens: int, rate: float, backbone: nn.Module) -> dict[str, dict]:
+    """Medians over the rounds; ratios are medians of each round's ratio. A second epoch is what two take beyond one."""
+    weights = [weight for layer in decoder_layers(backbone) for weight in layer.state_dict().values()]
+    flops = 2 * sum(weight.numel() for weight in weights if weight.ndim == 2)  # a token
+    seconds = {name: np.array(entry["seconds"]) for name, entry in measured.items()}
+    report = {}
+    for name, entry in measured.items():
+        own = seconds[name] - seconds[ONE_HEAD] if name == TWO_EPOCHS else seconds[name]
+        speed = tokens / float(np.median(own))
+        report[LATER_EPOCH if name == TWO_EPOCHS else name] = {
+            "seconds": entry["seconds"],
+            "tokens_per_second": speed,
+            "share_of_matmul": None if name == TWO_EPOCHS else speed * flops / rate,
+            "times_recipe": float(np.median(seconds[RECIPE] / own)),
+            "times_one_head": float(np.median(own / seconds[ONE_HEAD])),
+            "peak_gib": entry["peak_gib"],
+            "full_epoch_seconds": FULL_TOKENS / speed,
+        }
+    return report
+
+
+def matmul_rate(device: torch.device) -> float:
+    """FLOP/s of square matrix products in the dtype the backbone computes in: what no forward can be faster than."""
+    size = MATMUL_SIZE.get(device.type, 4096)
+    square = torch.randn(size, size, device=device, dtype=backbone_dtype(device))
+    best = 0.0
+    for _ in range(5):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(10):
+            square @ square
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 10 * 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.1f} h"
+
+
+def write_random_data(folder: Path) -> Path:
+    """A prepared folder of random tokens in rows of about 57, where no real one is given."""
+    rng = np.random.default_rng(0)
+    counts = np.clip(rng.gamma(4.3, 58.1 / 4.3, max(WINDOWS.values())).astype(np.int64), 6, MAX_LENGTH)
+    total, rows = int(counts.sum()), len(counts)
+    tokens = {name: np.zeros(total, dtype) for name, dtype in TOKEN_COLUMNS.items()}
+    tokens["token_ids"] = rng.integers(1000, 131_072, total).astype(np.uint32)
+    tokens["label_ids"] = rng.integers(0, 57, total).astype(np.uint16)
+    nothing = np.zeros(rows, np.int64)
+    languages = np.zeros(rows, LANGUAGE)
+    empty = Rows(tokens, counts, np.zeros(0, np.uint8), nothing, np.zeros((0, 3), np.int32), nothing, languages)
+    for split in SPLITS:
+        with SplitWriter(folder / split) as writer:
+            writer.append(empty)
+    labels = ["O", *(f"LABEL{i}" for i in range(1, 57))]
+    tokenizer = {"name": "random", "file": "none", "sha256": "0" * 64, "vocab_size": 131_072}
+    write_json(folder / "meta.json", {"format_version": FORMAT_VERSION, "labels": labels, "tokenizer": tokenizer})
+    return folder
+
+
+def plain_recipe(backbone: nn.Module, device: torch.device, data: PIITokenDataset, windows: Windows) -> float:
+    """The documented loop as it is usually written: batches of 12 padded to 96 with a mask, one after the other."""
+    head = nn.Sequential(nn.Dropout(0.1), nn.Linear(backbone.config.hidden_size, data.num_labels)).to(device)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-5)
+    token_ids, label_ids = (data.split.tokens[name] for name in ("token_ids", "label_ids"))
+    order = np.random.default_rng(0).permutation(len(windows))
+    started = time.perf_counter()
+    for number, first in enumerate(range(0, len(order), BATCH), 1):
+        batch = order[first : first + BATCH]
+        input_ids = torch.zeros(len(batch), MAX_LENGTH + 1, dtype=torch.long)
+        labels = torch.full(input_ids.shape, IGNORE_INDEX)
+        mask = torch.zeros_like(input_ids)
+        input_ids[:, 0], mask[:, 0] = BOS_ID, 1
+        for row, window in enumerate(batch):
+            length = int(windows.lengths[window])
+            tokens = slice(int(windows.start[window]), int(windows.stop[window]))
+            input_ids[row, 1 : length + 1] = torch.from_numpy(token_ids[tokens].astype(np.int64))
+            labels[row, 1 : length + 1] = torch.from_numpy(label_ids[tokens].astype(np.int64))
+            mask[row, 1 : length + 1] = 1
+        with torch.no_grad():
+            hidden = backbone(input_ids=input_ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+        logits = head(hidden.float()).flatten(0, 1)
+        loss = F.cross_entropy(logits, labels.to(device).flatten(), ignore_index=IGNORE_INDEX) / ACCUMULATION
+        loss.backward()
+        loss.item()
+        if number % ACCUMULATION == 0:
+            nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    return time.perf_counter() - started
+
+
+def run_engine(
+    backbone: nn.Module,
+    device: torch.device,
+    data: PIITokenDataset,
+    windows: Windows,
+    heads: list[tuple[str, list[int], str]],
+    epochs: int,
+    arguments: argparse.Namespace,
+    folder: Path,
+) -> float:
+    """Seconds that train.py's loop takes, from prepared data to trained heads."""
+    flags = ["--save-every", "1000000", "--output", str(folder / "run"), "--cache", "ram", "--batch-size", str(BATCH)]
+    options = train.parse_arguments(flags)
+    alone = Processes(0, 1, device)
+    layers = sorted({layer for _, layers, _ in heads for layer in layers})
+    started = time.perf_counter()
+    reader = Reader(backbone, layers, arguments.tokens_per_forward)
+    steps = -(-len(windows) // train.windows_a_step(options))
+    trainees = []
+    for kind, layers, head in heads:
+        plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)
+        trainees.append(Trainee(plan, reader, data.num_labels, None, 0, 1.0, alone))
+    with contextlib.redirect_stdout(io.StringIO()):
+        train.train(trainees, reader, data, windows, options, alone)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+# preparing and predicting
+
+
+def bench_prepare(data: PIITokenDataset) -> dict:
+    """prepare.py against what the tokenizer alone takes in one process, called as its users call it."""
+    import prepare
+    import tekken
+
+    rows = data.split.rows(np.arange(min(1000, len(data))))
+    texts, examples = rows.texts(), [data.example(index) for index in range(min(1000, len(data)))]
+    times = -(-ENOUGH_ROWS // len(texts))
+    lines = [json.dumps({"unmasked_text": e["text"], "span_labels": e["spans"], "language": "en"}) for e in examples]
+    encode = tekken.load().plain_encode
+
+    def bare_encode() -> None:
+        for text in texts * times:
+            encode(text)
+
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "rows.jsonl"
+        raw.write_text("\n".join(lines * times) + "\n", encoding="utf-8")
+
+        def prepare_rows() -> None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                prepare.main(["--input", str(raw), "--output", f"{folder}/prepared"])
+
+        tokens = times * int(rows.token_counts.sum())
+        return compare(("bare encode", bare_encode), ("prepare.py", prepare_rows), times * len(texts), tokens)
+
+
+def bench_predict(data: PIITokenDataset, arguments: argparse.Namespace) -> dict:
+    """predict.py against the backbone over the same windows, tokenised before: no prediction can be faster."""
+    from predict import Redactor
+
+    rows = data.split.rows(np.arange(min(200, len(data))))
+    texts, redactor = rows.texts(), Redactor(arguments.run, device=arguments.device)
+    reader, offsets = redactor.tagger.reader, np.concatenate([[0], np.cumsum(rows.token_counts)])
+    windows = make_windows(offsets, redactor.max_length)
+    report = compare(
+        ("bare features", lambda: reader(rows.tokens["token_ids"], windows).sum().item()),
+        ("predict", lambda: list(redactor.redact(texts))),
+        len(texts),
+        int(offsets[-1]),
+    )
+    add_presidio(texts, report)
+    return report
 
 
 def compare(first: tuple[str, Callable], second: tuple[str, Callable], rows: int, tokens: int) -> dict:
@@ -79,35 +354,6 @@ def timed(function: Callable) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
-
-
-def bare_encode(texts: list[str]) -> None:
-    """What the tokenizer alone takes in one process, called as its users call it."""
-    encode = tekken.load().plain_encode
-    for text in texts:
-        encode(text)
-
-
-def preparing(data: PIITokenDataset, rows: int, times: int) -> Callable[[], None]:
-    """prepare.py on the first rows, so many times over, within this process: its imports and tokenizer are loaded."""
-    folder = tempfile.TemporaryDirectory()
-    raw = Path(folder.name) / "rows.jsonl"
-    examples = [data.example(index) for index in range(rows)]
-    lines = [json.dumps({"unmasked_text": e["text"], "span_labels": e["spans"], "language": "en"}) for e in examples]
-    raw.write_text("\n".join(lines * times) + "\n", encoding="utf-8")
-
-    def prepare_rows() -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            prepare.main(["--input", str(raw), "--output", f"{folder.name}/prepared"])
-
-    return prepare_rows
-
-
-def bare_features(redactor: Redactor, rows) -> Callable[[], object]:
-    """The backbone over the same windows, tokenised before: what no prediction can be faster than."""
-    windows = make_windows(np.concatenate([[0], np.cumsum(rows.token_counts)]), redactor.max_length)
-    chosen = np.arange(len(windows))
-    return lambda: scored_features(redactor.model, rows.tokens["token_ids"], windows, chosen).sum().item()
 
 
 def add_presidio(texts: list[str], report: dict) -> None:

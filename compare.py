@@ -125,7 +125,7 @@ def quick_fit(
     rng = np.random.default_rng(arguments.seed)
     batches = -(-len(windows) // size)
     epochs = -(-QUICK_STEPS // batches)
-    order = np.concatenate([rng.permutation(len(windows)) for _ in range(epochs)])
+    orders = [rng.permutation(len(windows)) for _ in range(epochs)]
     rate = arguments.strong_learning_rate[0]
     plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, arguments.strong_dropout, scheduled=True)
     tokens = data.split.tokens
@@ -133,8 +133,9 @@ def quick_fit(
     transitions = count_transitions(tags, np.diff(data.split.example_offsets), data.num_labels)
     trainee = Trainee(plan, reader, data.num_labels, transitions, arguments.seed, arguments.max_grad_norm, processes)
     trainee.standardise(cache.read(np.arange(len(windows)), processes.device))
-    for number, start in enumerate(range(0, len(order), size), 1):
-        batch = order[start : start + size]
+    for number in range(1, plan.steps + 1):
+        epoch, place = divmod(number - 1, batches)
+        batch = orders[epoch][place * size : (place + 1) * size]
         own = windows[batch]
         step = Step(number, own.row, own, slice(None), slice(None), int(own.scored_counts.sum()))
         gold = {BIO: to_device(tags_of(data, own, [BIO])[BIO], processes.device)}

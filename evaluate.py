@@ -179,8 +179,8 @@ def operating_points(
 ) -> list[dict]:
     """Figures along the bias on O, up to the least one whose recall of PII characters reaches the target.
 
-    A bias is taken off the logit of O. The more is taken off, the more tokens are covered: recall can only rise, so
-    the least bias is found by bisection. Raises UserError where no bias reaches the target.
+    A bias is taken off the logit of O. The more is taken off, the more tokens are covered: recall rises (with plain
+    tags it cannot fall), so the least bias is found by bisection. Raises UserError where no bias reaches the target.
     """
 
     def point(bias: float) -> dict:

@@ -11,32 +11,50 @@ from transformers.integrations.mistral.tokenizer import MistralConverter
 import tekken
 from common import UserError, atomic_folder, write_json
 from heads import DOCUMENTED
-from runs import load_run, read_config
+from runs import choose_head, load_run, read_config
 from tagging import Tagger
 
 EVALUATION = "evaluation.json"  # in the run folder: evaluate.py --json; its figures go into the model card
 MARK = "export.json"
 
 
-def export_run(run: Path, folder: Path) -> None:
-    """Write the documented head of a run and its backbone as a token classification model with a fast tokenizer.
+def export_run(run: Path, folder: Path, head: str | None = None, backbone: str | None = None) -> None:
+    """Write a documented head of a run and its backbone as a token classification model with a fast tokenizer.
+
+    The head is the run's best one if that is documented, else the first that is, unless `head` names another;
+    `backbone` says where the backbone is now, if it is not where it was in training. Raises UserError.
 
     `AutoModelForTokenClassification.from_pretrained(folder)` and `pipeline("token-classification",
     aggregation_strategy="simple")` then find the spans that predict.py finds in texts of at most max_length tokens,
     but for the punctuation that predict.py trims at a span's edges.
     """
     config = read_config(run)
-    head = next((name for name, entry in config["heads"].items() if entry["kind"] == DOCUMENTED), None)
-    if head is None:
-        raise UserError(f"{run} has no {DOCUMENTED} head: transformers has no class for the others")
-    tagger, _ = load_run(run, torch.device("cpu"), head)
+    head = choose_documented(config, run, head)
+    if config["backbone"]["precision"] != "bf16":
+        precision = config["backbone"]["precision"]
+        raise UserError(
+            f"{run} has an {precision} backbone, which transformers cannot load: train with --precision bf16"
+        )
+    tagger, _ = load_run(run, torch.device("cpu"), head, backbone)
     with atomic_folder(folder, MARK) as temporary:
         as_transformers(tagger, config["labels"]).save_pretrained(temporary)
         fast_tokenizer().save_pretrained(temporary)
-        (temporary / "README.md").write_text(model_card(run, config), encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(run, config, head), encoding="utf-8")
         mark = {"labels": len(config["labels"]), "tokenizer": config["tokenizer"], "backbone": config["backbone"]}
         write_json(temporary / MARK, mark)
     print(f'wrote {folder}: pipeline("token-classification", "{folder}", aggregation_strategy="simple")')
+
+
+def choose_documented(config: dict, run: Path, head: str | None) -> str:
+    """The head to export. Raises UserError where it is of a kind that transformers has no class for."""
+    documented = [name for name, entry in config["heads"].items() if entry["kind"] == DOCUMENTED]
+    if not documented:
+        raise UserError(f"{run} has no {DOCUMENTED} head: transformers has no class for the others")
+    if head is None:
+        return config["best"] if config["best"] in documented else documented[0]
+    if choose_head(config, run, head) not in documented:
+        raise UserError(f"transformers has no class for {head}: export --head {documented[0]}")
+    return head
 
 
 def as_transformers(tagger: Tagger, labels: list[str]):
@@ -64,18 +82,21 @@ def fast_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def model_card(run: Path, config: dict) -> str:
-    """What the model is, and how it was judged where evaluate.py left its figures in the run folder."""
+def model_card(run: Path, config: dict, head: str) -> str:
+    """What the model is, and how it was judged where evaluate.py left this head's figures in the run folder."""
+    command = f"python evaluate.py --run RUN --head {head} --json RUN/{EVALUATION}"
+    figures = f"Not evaluated. `{command}` before the export adds it.\n"
     try:
         report = json.loads((run / EVALUATION).read_text(encoding="utf-8"))
-        figures = (
-            f"| on {report['documents']} documents | |\n|---|---|\n"
-            f"| strict span F1 | {report['strict']['f1']:.3f} |\n"
-            f"| token F1 | {report['token']['f1']:.3f} |\n"
-            f"| leakage (share of PII characters missed) | {report['leakage']:.3f} |\n"
-        )
+        if report["head"] == head:
+            figures = (
+                f"| on {report['documents']} documents | |\n|---|---|\n"
+                f"| strict span F1 | {report['strict']['f1']:.3f} |\n"
+                f"| token F1 | {report['token']['f1']:.3f} |\n"
+                f"| leakage (share of PII characters missed) | {report['leakage']:.3f} |\n"
+            )
     except FileNotFoundError:
-        figures = f"Not evaluated. `python evaluate.py --run RUN --json RUN/{EVALUATION}` before the export adds it.\n"
+        pass
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{run / EVALUATION} is damaged: run evaluate.py --json {run / EVALUATION} again") from None
     return f"""---

@@ -16,7 +16,7 @@ class DocumentedHead(nn.Linear):
 
     def __init__(self, in_features: int, num_labels: int, dropout: float = 0.1) -> None:
         super().__init__(in_features, num_labels, dtype=torch.float32)
-        self.dropout = dropout
+        self.num_tags, self.dropout = num_labels, dropout
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """[tokens, in_features] → [tokens, num_labels] float32. The windows' lengths are not looked at."""
@@ -36,12 +36,12 @@ class StrongHead(nn.Module):
 
     def __init__(self, in_features: int, num_labels: int, size: int = 128, dropout: float = 0.3) -> None:
         super().__init__()
+        self.num_tags, self.dropout = 2 * num_labels - 1, dropout
         self.register_buffer("mean", torch.zeros(in_features))
         self.register_buffer("deviation", torch.ones(in_features))
         self.project = nn.Linear(in_features, size)
         self.gru = nn.GRU(size, size, bidirectional=True, batch_first=True)
-        self.classifier = nn.Linear(2 * size, 2 * num_labels - 1)
-        self.dropout = dropout
+        self.classifier = nn.Linear(2 * size, self.num_tags)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """[tokens, in_features] of windows with these lengths ([windows] int64, on the CPU), one after the other →

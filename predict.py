@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     elif arguments.export:
         from export import export_run
 
-        export_run(arguments.run, arguments.export)
+        export_run(arguments.run, arguments.export, arguments.head, arguments.backbone)
     else:
         redact_files(arguments)
 
@@ -115,7 +115,7 @@ class Redactor:
 
     def spans(self, texts: str | Iterable[str]) -> list[Span] | Iterator[list[Span]]:
         """Sorted spans without overlaps: (start, end, label, score), offsets in code points, end exclusive. The score
-        is the mean probability of the label over the span's tokens."""
+        is the mean probability of the label over the span's tokens, calibrated where the run can do it."""
         if isinstance(texts, str):
             return next(self.spans([texts]))
         return (spans for group in self._groups(texts) for spans in self._spans_of_group(group))

@@ -1,8 +1,10 @@
 """The run folder: its writer, its reader and the training state, side by side. Safetensors and JSON only."""
 
 import contextlib
+import glob
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,11 +37,22 @@ FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile")
 def run_folder(output: Path, processes: Processes) -> Iterator[Path]:
     """The folder to write a run into, which then takes `output`'s place; the first process alone writes."""
     if processes.rank == 0:
+        clear_leftovers(output)
         with atomic_folder(output, SUMMARY, STATE) as folder:
             yield folder
     else:
         yield output
     processes.wait()
+
+
+def clear_leftovers(output: Path) -> None:
+    """Delete what killed runs left: states that were never whole, and empty folders beside `output`."""
+    for state in output.glob(f".{STATE}.*"):
+        state.unlink(missing_ok=True)
+    for folder in output.parent.glob(f".{glob.escape(output.name)}.*/new"):
+        with contextlib.suppress(OSError):  # one that holds anything is not deleted
+            folder.rmdir()
+            folder.parent.rmdir()
 
 
 def write(
@@ -157,10 +170,11 @@ def sound_head(name: str, head: dict) -> bool:
     return (
         name.partition("@")[0] == head["kind"]
         and head["kind"] in KINDS
-        and not set(name) & set("/\\\0")
+        and name.isprintable()
+        and not set(name) & set("/\\")
         and len(layers) > 0
         and all(type(layer) is int and 0 <= layer < 10_000 for layer in layers)
-        and (calibration is None or [type(number) for number in calibration] == [float, float])
+        and (calibration is None or [type(n) for n in calibration if math.isfinite(n)] == [float, float])
     )
 
 
@@ -168,10 +182,13 @@ def stored_bias(run: Path, head: str) -> float:
     """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
     path = run / OPERATING_POINTS
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))[head]["bias"])
+        bias = float(json.loads(path.read_text(encoding="utf-8"))[head]["bias"])
+        if not math.isfinite(bias):  # with a bias that is no number every token would be O
+            raise ValueError
+        return bias
     except FileNotFoundError:
         raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
 
 
@@ -216,9 +233,11 @@ def load_run(
             transitions = Transitions(**{part: tensor.numpy() for part, tensor in transitions.items()})
             if {part.shape for part in transitions} != {(2 * len(config["labels"]) - 1,)}:
                 raise RuntimeError
+            if any(np.isnan(part).any() for part in transitions):
+                raise RuntimeError
         else:
             transitions = None
-    except (RuntimeError, AttributeError):
+    except (RuntimeError, AttributeError, TypeError):
         raise UserError(f"{path} does not fit the backbone {name}: train again") from None
     if not all(torch.isfinite(weight).all() for weight in built.state_dict().values()):
         raise UserError(f"{path} holds weights that are not finite: train again")

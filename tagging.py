@@ -71,7 +71,7 @@ class Tagger:
         label_ids = labels_of_tags(tags)
         first = np.maximum(2 * label_ids.astype(np.int64) - 1, 0)  # O has one tag, every label two
         probabilities = np.exp(scores[rows, first]) + np.where(first > 0, np.exp(scores[rows, first + (first > 0)]), 0)
-        return Tagged(label_ids, begins_of_tags(tags), probabilities.astype(np.float32))
+        return Tagged(label_ids, begins_of_tags(tags), probabilities.clip(max=1).astype(np.float32))
 
     def predict(
         self,
@@ -83,16 +83,21 @@ class Tagger:
     ) -> Tagged:
         """Tags of all tokens; `windows` are make_windows' of the texts that start at `offsets` [texts + 1].
 
-        Texts are decoded as their scores come in. A text that is not read to its end yet waits from its last token
-        that is likeliest O: no span is cut there.
+        Texts are decoded as their scores come in, each at once. Only one longer than WINDOWS_A_CHUNK is decoded in
+        parts: what is read of it waits from the last token that was found to be O, so that no span is cut.
         """
         parts, waiting, begin = [], None, int(offsets[0])
         for (scores,) in score_chunks([self], token_ids, windows, progress):
             scores = scores if waiting is None else np.concatenate([waiting, scores])
             end = begin + len(scores)
-            cut = end if end in offsets_near(offsets, end) else begin + last_outside(scores)
-            parts.append(self.decode(scores[: cut - begin], counts_between(offsets, begin, cut), bias))
-            waiting, begin = scores[cut - begin :], cut
+            unread = int(offsets[np.searchsorted(offsets, end, side="right") - 1])  # where one is not read to its end
+            if unread > begin:
+                tagged = self.decode(scores[: unread - begin], counts_between(offsets, begin, unread), bias)
+            else:
+                tagged = up_to_last_outside(self.decode(scores, np.array([len(scores)]), bias))
+            parts.append(tagged)
+            done = len(tagged.label_ids)
+            waiting, begin = scores[done:], begin + done
         return Tagged.of(parts)
 
 
@@ -117,19 +122,15 @@ def all_scores(
     progress: Callable[[int], object] = lambda tokens: None,
 ) -> list[np.ndarray]:
     """[tokens, tags] of each tagger, for data that is decoded more than once."""
-    chunks = list(score_chunks(taggers, token_ids, windows, progress))
+    nothing = [np.zeros((0, tagger.head.num_tags), np.float32) for tagger in taggers]  # a process may have no windows
+    chunks = [nothing, *score_chunks(taggers, token_ids, windows, progress)]
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
-def last_outside(scores: np.ndarray) -> int:
-    """After the last token that is likeliest O, but after all where there is none."""
-    outside = np.flatnonzero(scores.argmax(axis=1) == OUTSIDE_ID)
-    return int(outside[-1]) + 1 if len(outside) else len(scores)
-
-
-def offsets_near(offsets: np.ndarray, position: int) -> np.ndarray:
-    """The offsets at `position`, if there are any."""
-    return offsets[np.searchsorted(offsets, position) :][:1]
+def up_to_last_outside(tagged: Tagged) -> Tagged:
+    """The tokens up to the last one that is O; all where there is none."""
+    outside = np.flatnonzero(tagged.label_ids == OUTSIDE_ID)
+    return Tagged(*(column[: outside[-1] + 1] for column in tagged)) if len(outside) else tagged
 
 
 def counts_between(offsets: np.ndarray, begin: int, end: int) -> np.ndarray:
@@ -165,25 +166,33 @@ def span_scores(
 def fit_calibration(scores: np.ndarray, correct: np.ndarray) -> list[float] | None:
     """Platt's two numbers (1999): the share of spans with a score s that are right is sigmoid(a * logit(s) + b).
 
-    `scores` [spans] in [0, 1], `correct` [spans] bool. Fitted by Newton's method on targets smoothed as Platt does;
-    None where there are too few spans.
+    `scores` [spans] in [0, 1], `correct` [spans] bool. Fitted on targets smoothed as Platt does; a is not below 0, so
+    that the order of the scores stays. None where there are too few spans.
     """
     if len(scores) < FEWEST_SPANS:
         return None
     right, wrong = correct.sum(), (~correct).sum()
     target = np.where(correct, (right + 1) / (right + 2), 1 / (wrong + 2))
     inputs = np.stack([logit(scores), np.ones(len(scores))], axis=1)
-    weights = np.array([1.0, 0.0])
+    weights = fit_logistic(inputs, target, np.array([1.0, 0.0]))
+    if weights[0] < 0:
+        weights = np.append(0.0, fit_logistic(inputs[:, 1:], target, np.zeros(1)))
+    return weights.tolist()
+
+
+def fit_logistic(inputs: np.ndarray, target: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Logistic regression by Newton's method: [n, k] inputs and [n] targets in [0, 1] → [k] weights."""
+    weights = start.copy()
     for _ in range(100):
         found = sigmoid(inputs @ weights)
-        # a little ridge towards (1, 0), the score as it is, keeps the fit finite where all spans are right
-        gradient = inputs.T @ (found - target) + RIDGE * (weights - [1.0, 0.0])
-        hessian = (inputs * (found * (1 - found))[:, None]).T @ inputs + RIDGE * np.eye(2)
+        # a little ridge towards the start, which is the score as it is, keeps the fit finite where all spans are right
+        gradient = inputs.T @ (found - target) + RIDGE * (weights - start)
+        hessian = (inputs * (found * (1 - found))[:, None]).T @ inputs + RIDGE * np.eye(len(start))
         change = np.linalg.solve(hessian, gradient)
         weights -= np.clip(change, -1, 1)
         if np.abs(change).max() < 1e-9:
             break
-    return weights.tolist()
+    return weights
 
 
 def calibrated(scores: np.ndarray, calibration: Sequence[float] | None) -> np.ndarray:

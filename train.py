@@ -247,7 +247,8 @@ def train(
     cache = build_cache(reader, windows, epochs, arguments, processes)
     done = saved = runs.load_state(arguments.output, trainees, belongs_to) if arguments.resume else 0
     tokens, late = 0, None
-    with tqdm(total=epochs * int(windows.scored_counts.sum()), unit=" tok", unit_scale=True, disable=None) as bar:
+    progress = {"total": epochs * int(windows.scored_counts.sum()), "unit": " tok", "unit_scale": True}
+    with tqdm(**progress, disable=None if processes.rank == 0 else True) as bar:
         for epoch in range(epochs):
             active = [trainee for trainee in trainees if epoch < trainee.plan.epochs]
             for steps, chosen in stretches(windows, epoch, arguments, processes):
@@ -260,7 +261,8 @@ def train(
                     features = reader(data.split.tokens["token_ids"], windows[chosen])
                     if cache:
                         cache.write(chosen // processes.world, features)
-                if steps[-1].number <= done:
+                steps = [step for step in steps if step.number > done]  # another device's stretches end elsewhere
+                if not steps:
                     continue
                 if steps[0].number == 1:
                     for trainee in trainees:
@@ -275,6 +277,7 @@ def train(
                 tokens += sum(step.count for step in steps)
                 if steps[-1].number - saved >= arguments.save_every:
                     read_log(*late)
+                    check_weights(trainees)
                     late, saved = None, steps[-1].number
                     if processes.rank == 0:
                         runs.save_state(arguments.output, saved, trainees, belongs_to)
@@ -296,10 +299,10 @@ def build_cache(
     reader: Reader, windows: Windows, epochs: int, arguments: argparse.Namespace, processes: Processes
 ) -> Cache | None:
     """Where the features of this process's windows wait for the epochs after the first. Raises UserError."""
-    own = windows[processes.own(len(windows))]
-    size = int(own.lengths.sum()) * reader.width * reader.backbone.dtype.itemsize
     if epochs == 1:
         return None
+    own = windows[processes.own(len(windows))]
+    size = int(windows.lengths.sum()) * reader.width * reader.backbone.dtype.itemsize  # all processes share a machine
     kind = choose_cache(arguments.cache, size, arguments.output.parent)
     processes.print(f"cache: {size / 2**30:.2f} GiB of features, {kind}")
     if kind == "none":
@@ -349,7 +352,7 @@ def read_log(log: torch.Tensor, steps: Sequence[Step], active: Sequence[Trainee]
     for i, (loss, norm) in enumerate(rows):
         step, trainee = steps[i // len(active)], active[i % len(active)]
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise UserError(not_finite(f"loss {loss}, gradient norm {norm}", step, bool(finite)), code=1)
+            raise UserError(not_finite(f"loss {loss}, gradient norm {norm}", step, trainee, bool(finite)), code=1)
         trainee.log.append([loss, norm, trainee.plan.learning_rate_at(step.number)])
 
 
@@ -358,17 +361,22 @@ def check_weights(trainees: Sequence[Trainee]) -> None:
         if not all(weight.isfinite().all() for weight in trainee.parameters):
             raise UserError(
                 f"step {len(trainee.log)} left weights of {trainee.plan.name} that are not finite: try a lower "
-                f"learning rate; nothing was saved",
+                f"{rate_option(trainee)}; nothing was saved",
                 code=1,
             )
 
 
-def not_finite(what: str, step: Step, finite: bool) -> str:
+def not_finite(what: str, step: Step, trainee: Trainee, finite: bool) -> str:
     if finite:
-        cause = "the features are finite, so try a lower --learning-rate"
+        cause = f"the features are finite, so try a lower {rate_option(trainee)}"
     else:
         cause = "the backbone's hidden states are not finite: its weights are damaged or overflow in its precision"
-    return f"step {step.number}: {what}, on training rows {' '.join(map(str, step.rows))}; {cause}; nothing was saved"
+    rows = " ".join(map(str, step.rows))
+    return f"step {step.number} of {trainee.plan.name}: {what}, on training rows {rows}; {cause}; nothing was saved"
+
+
+def rate_option(trainee: Trainee) -> str:
+    return "--learning-rate" if trainee.plan.kind == DOCUMENTED else "--strong-learning-rate"
 
 
 def peak_memory(device: torch.device) -> float:

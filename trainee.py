@@ -54,7 +54,7 @@ class Step(NamedTuple):
 class Trainee:
     """A head, its optimizer and its log of [steps, 3]: loss, gradient norm, learning rate.
 
-    The random numbers of a step depend on the seed, the head's name and the step alone, so that a head comes out the
+    The random numbers of a step depend on the seed, the kind of head and the step alone, so that a head comes out the
     same beside others and after a resumption.
     """
 
@@ -82,7 +82,7 @@ class Trainee:
         self.log: list[list[float]] = []
 
     def seed_step(self, number: int, rank: int) -> None:
-        key = [self.seed, zlib.crc32(self.plan.name.encode()), number, rank]
+        key = [self.seed, zlib.crc32(self.plan.kind.encode()), number, rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def standardise(self, features: torch.Tensor) -> None:

@@ -1,21 +1,25 @@
 """Texts → spans: promises of detect.py, kept with a tiny random backbone and plain loops over one text at a time."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_model import save_tiny_backbone
+from test_backbone import save_tiny_backbone
 
 import detect
-import model
 import tekken
+from backbone import load_backbone
 from detect import Found
-from model import MinistralTokenClassifier, TokenPredictions
-from spans import JoinedText, spans_of_tags
+from features import Reader
+from heads import DOCUMENTED, STRONG, build_head
+from spans import JoinedText, Transitions, spans_of_tags, viterbi
+from tagging import Tagged, Tagger
 
 NUM_LABELS = 5
 LONG = 512  # tokens of a window: more than any text here has unless it says so
@@ -44,20 +48,31 @@ ODD_TEXTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> MinistralTokenClassifier:
-    """A random head whose bias makes personal data frequent and spans of several tokens common."""
+@pytest.fixture(scope="module", params=[DOCUMENTED, STRONG])
+def tagger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tagger:
+    """A random head that finds much personal data, and many spans of several tokens."""
     folder = save_tiny_backbone(tmp_path_factory.mktemp("detect") / "backbone", vocab_size=131072)
-    made = MinistralTokenClassifier(str(folder), NUM_LABELS, dtype=torch.float32).eval()
-    with torch.no_grad():
-        made.classifier.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
-        made.classifier.bias.copy_(torch.tensor([0.5, 0.0, 1.5, 0.0, 0.0]))
-    return made
+    reader = Reader(load_backbone(str(folder), torch.float32), [1, 2])
+    if request.param == DOCUMENTED:
+        head = build_head(DOCUMENTED, 32, NUM_LABELS)
+        with torch.no_grad():
+            head.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
+            head.bias.copy_(torch.tensor([0.5, 0.0, 1.5, 0.0, 0.0]))
+        return Tagger(head, reader, [2])
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        head = build_head(STRONG, 64, NUM_LABELS)
+        with torch.no_grad():
+            head.classifier.weight.normal_(0, 0.6)
+            head.classifier.bias.zero_()
+    enter = [math.log(0.6), *[math.log(0.1), -math.inf] * 4]
+    moves = ([0.0, *[math.log(0.5)] * 8], enter, [-math.inf, *[math.log(0.5)] * 8])
+    return Tagger(head, reader, [1, 2], Transitions(*(np.array(move, np.float32) for move in moves)))
 
 
 @pytest.fixture
-def find(classifier: MinistralTokenClassifier) -> Callable[..., list[list[Found]]]:
-    return lambda texts, max_length=LONG, bias=0.0: detect.detect(classifier, tekken.load(), texts, max_length, bias)
+def find(tagger: Tagger) -> Callable[..., list[list[Found]]]:
+    return lambda texts, max_length=LONG, bias=0.0: detect.detect(tagger, tekken.load(), texts, max_length, bias)
 
 
 def sentence(seed: int, words: int) -> str:
@@ -83,23 +98,34 @@ def tokens_of(text: str, pieces: Sequence[str] | None = None) -> tuple[list[int]
 
 
 @torch.no_grad()
-def logits_of(classifier: MinistralTokenClassifier, ids: list[int], max_length: int) -> torch.Tensor:
-    """[tokens, labels]: each window alone through `forward`. A window starts a quarter of its length, or a token,
-    before what is not scored yet; the last one is moved left until it is full."""
+def scores_of(tagger: Tagger, ids: list[int], max_length: int) -> torch.Tensor:
+    """[tokens, tags] log-probabilities: each window alone through backbone and head. Windows share a quarter of their
+    length, or a token; of which the earlier one scores a third; the last window is moved left until it is full."""
     rows: list[torch.Tensor] = []
+    shared = min(max_length - 1, max(1, max_length // 4))
     while len(rows) < len(ids):
-        context = min(max_length - 1, max(1, max_length // 4))
-        start = max(0, len(rows) - context) if rows else 0
-        start = max(0, min(start, len(ids) - max_length))
-        found = classifier(torch.tensor([ids[start : start + max_length]]))["logits"][0]
-        rows.extend(found[len(rows) - start :])
-    return torch.stack(rows) if rows else torch.zeros(0, NUM_LABELS)
+        start = max(0, min(max(0, len(rows) - (shared - shared // 3)), len(ids) - max_length))
+        window = torch.tensor([[1, *ids[start : start + max_length]]])
+        states = tagger.reader.backbone(window, output_hidden_states=True)
+        layers = [states.hidden_states[1], states.last_hidden_state][-len(tagger.layers) :]
+        features = torch.cat([layer[0, 1:] for layer in layers], dim=-1)
+        found = tagger.head(features, torch.tensor([len(features)])).log_softmax(-1)
+        stop = len(found) if start + max_length >= len(ids) else len(found) - shared // 3
+        rows.extend(found[len(rows) - start : stop])
+    return torch.stack(rows) if rows else torch.zeros(0, tagger.head.num_tags)
 
 
-def spans_by_loop(text: str, starts: list[int], ends: list[int], labels: list[int], scores: list[float]) -> list[Found]:
+def spans_by_loop(
+    text: str, starts: list[int], ends: list[int], labels: list[int], begins: list[bool], scores: list[float]
+) -> list[Found]:
     """spans_of_tags over the whole text (it has tests of its own); a span's tokens are those of its label that have a
     character of it, and its score is their mean."""
-    columns = (np.array(labels, np.int64), np.array(starts, np.uint32), np.array(ends, np.uint32))
+    columns = (
+        np.array(labels, np.int64),
+        np.array(starts, np.uint32),
+        np.array(ends, np.uint32),
+        np.array(begins, bool),
+    )
     spans, _ = spans_of_tags(JoinedText.of([text]), np.array([len(labels)]), *columns)
     found = []
     for start, end, label in spans.tolist():
@@ -108,17 +134,23 @@ def spans_by_loop(text: str, starts: list[int], ends: list[int], labels: list[in
     return found
 
 
-def oracle(
-    classifier: MinistralTokenClassifier, text: str, max_length: int = LONG, pieces=None, bias: float = 0.0
-) -> list[Found]:
-    """The text alone: tokens, windows, forward, argmax, spans."""
+def oracle(tagger: Tagger, text: str, max_length: int = LONG, pieces=None, bias: float = 0.0) -> list[Found]:
+    """The text alone: tokens, windows, forward, argmax or Viterbi, spans."""
     ids, starts, ends = tokens_of(text, pieces)
-    logits = logits_of(classifier, ids, max_length)
-    probabilities = logits.softmax(-1)
-    logits[:, 0] -= bias
-    labels = logits.argmax(-1)
-    scores = probabilities.gather(1, labels[:, None])[:, 0]
-    return spans_by_loop(text, starts, ends, labels.tolist(), scores.tolist())
+    scores = scores_of(tagger, ids, max_length)
+    probabilities = scores.exp().tolist()
+    scores[:, 0] -= bias
+    if tagger.transitions is None:
+        labels = scores.argmax(-1).tolist()
+        own = [row[label] for row, label in zip(probabilities, labels, strict=True)]
+        return spans_by_loop(text, starts, ends, labels, [False] * len(ids), own)
+    tags = viterbi(scores.numpy(), np.array([len(ids)]), tagger.transitions).tolist()
+    labels = [(tag + 1) // 2 for tag in tags]
+    own = [
+        sum(row[2 * label - 1 : 2 * label + 1]) if label else row[0]
+        for row, label in zip(probabilities, labels, strict=True)
+    ]
+    return spans_by_loop(text, starts, ends, labels, [tag % 2 == 1 for tag in tags], own)
 
 
 def borders(found: list[Found]) -> list[tuple[int, int, int]]:
@@ -137,8 +169,8 @@ def assert_same(found: list[Found], expected: list[Found]) -> None:
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS)
-def test_spans_and_scores_are_those_of_a_plain_loop(classifier, find, text):
-    expected = oracle(classifier, text)
+def test_spans_and_scores_are_those_of_a_plain_loop(tagger, find, text):
+    expected = oracle(tagger, text)
     assert expected
     if "😀" in text:
         assert borders(find([text])[0]) == borders(expected)
@@ -155,19 +187,19 @@ def test_a_score_counts_no_token_of_another_label_that_shares_a_character():
 
 
 @pytest.mark.parametrize("max_length", [1, 2, 7, 16])
-def test_texts_longer_than_a_window_are_found_as_by_a_plain_loop(classifier, find, max_length):
+def test_texts_longer_than_a_window_are_found_as_by_a_plain_loop(tagger, find, max_length):
     text = sentence(1, 60)
     assert len(tokens_of(text)[0]) > 5 * max_length
-    expected = oracle(classifier, text, max_length)
+    expected = oracle(tagger, text, max_length)
     assert len(expected) > 5
     assert_same(find([text], max_length)[0], expected)
 
 
 @pytest.mark.parametrize("bias", [-3.0, 0.7, 3.0])
-def test_the_bias_is_taken_off_the_logit_of_o(classifier, find, bias):
+def test_the_bias_is_taken_off_the_logit_of_o(tagger, find, bias):
     text = sentence(2, 60)
-    expected = oracle(classifier, text, bias=bias)
-    assert [span[:3] for span in expected] != [span[:3] for span in oracle(classifier, text)]
+    expected = oracle(tagger, text, bias=bias)
+    assert [span[:3] for span in expected] != [span[:3] for span in oracle(tagger, text)]
     assert_same(find([text], bias=bias)[0], expected)
 
 
@@ -194,15 +226,44 @@ def test_scores_and_token_counts_are_plain_numbers(find):
         assert 0 < span.score <= 1 and span.tokens > 0 and 0 < span.label_id < NUM_LABELS
 
 
+def test_begins_keep_spans_of_touching_values_apart():
+    def found(begins: list[bool]) -> list[tuple[int, int, int]]:
+        scripted = Scripted()
+        tagged = Tagged(np.array([1, 1, 0, 1], np.uint16), np.array(begins), np.full(4, 0.5, np.float32))
+        scripted.predict = lambda *arguments: tagged
+        return borders(detect.detect(scripted, tekken.load(), ["Ann Bob of Li"], LONG)[0])
+
+    assert found([True, True, False, True]) == [(0, 3, 1), (4, 7, 1), (11, 13, 1)]
+    assert found([True, False, False, True]) == [(0, 7, 1), (11, 13, 1)]
+
+
+@pytest.mark.parametrize("tagger", [STRONG], indirect=True)
+def test_a_begin_aware_head_finds_values_of_one_label_side_by_side(find):
+    text = sentence(2, 60)
+    neighbours = [(a, b) for a, b in pairwise(find([text])[0]) if text[a.end : b.start].isspace()]
+    assert any(a.label_id == b.label_id for a, b in neighbours)
+
+
+def test_scores_pass_through_the_calibration_where_there_is_one(tagger, find, monkeypatch):
+    [plain] = find([sentence(4, 40)])
+    monkeypatch.setattr(tagger, "calibration", [0.7, -1.2])
+    [found] = find([sentence(4, 40)])
+    assert borders(found) == borders(plain)
+    expected = [1 / (1 + math.exp(1.2) * ((1 - span.score) / span.score) ** 0.7) for span in plain]
+    assert [span.score for span in found] == pytest.approx(expected)
+
+
 # Many texts at a time
 
 
 @pytest.mark.parametrize("max_length", [9, LONG])
 @pytest.mark.parametrize("tokens_per_forward", [1, 50, 1024])
-def test_a_text_gives_the_same_alone_and_among_others_in_any_order(find, monkeypatch, max_length, tokens_per_forward):
+def test_a_text_gives_the_same_alone_and_among_others_in_any_order(
+    tagger, find, monkeypatch, max_length, tokens_per_forward
+):
     texts = [*ODD_TEXTS.values(), "", "  ", *(sentence(seed, 3 * seed) for seed in range(8))]
     alone = [find([text], max_length)[0] for text in texts]
-    monkeypatch.setitem(model.TOKENS_PER_FORWARD, "cpu", tokens_per_forward)
+    monkeypatch.setattr(tagger.reader, "tokens_per_forward", tokens_per_forward)
     for seed in range(2):
         order = random.Random(seed).sample(range(len(texts)), len(texts))
         for index, found in zip(order, find([texts[i] for i in order], max_length), strict=True):
@@ -232,12 +293,10 @@ def test_pieces_cut_between_words_change_nothing(find, monkeypatch, max_length):
 
 @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS)
 @pytest.mark.parametrize("piece", [1, 2, 17, 40])
-def test_pieces_cut_anywhere_give_the_spans_of_their_tokens_read_as_one_text(
-    classifier, find, monkeypatch, piece, text
-):
+def test_pieces_cut_anywhere_give_the_spans_of_their_tokens_read_as_one_text(tagger, find, monkeypatch, piece, text):
     monkeypatch.setattr(detect, "PIECE", piece)
     pieces = [text[start:end] for start, end in detect.cuts(text)]
-    assert borders(find(["Li", text, "Ann"])[1]) == borders(oracle(classifier, text, pieces=pieces))
+    assert borders(find(["Li", text, "Ann"])[1]) == borders(oracle(tagger, text, pieces=pieces))
 
 
 @settings(max_examples=100, deadline=None)
@@ -258,30 +317,32 @@ def test_a_piece_ends_before_a_space_where_there_is_one(monkeypatch):
 
 
 class Scripted:
-    """In the place of predict_tokens: tag and probability of each token are drawn, whatever the token is."""
+    """In the place of a Tagger: label, begin and probability of each token are drawn, whatever the token is."""
 
-    def __init__(self, draw: random.Random | None = None, labels: Sequence[int] = ()) -> None:
-        self.draw, self.labels = draw, labels
+    calibration = None
 
-    def __call__(self, classifier, token_ids, windows) -> TokenPredictions:
+    def __init__(self, draw: random.Random | None = None, labels: Sequence[int] = (), begins: bool = False) -> None:
+        self.draw, self.labels, self.begins = draw, labels, begins
+
+    def predict(self, token_ids, windows, offsets, bias) -> Tagged:
         count = len(token_ids)
         draw = self.draw or random.Random(0)
-        self.probabilities = [draw.random() for _ in range(count)]
-        self.tags = list(self.labels) or draw.choices([0, 1, 2], [1, 2, 1], k=count)
-        assert len(self.tags) == count
-        margins = [1.0 if tag == 0 else -1.0 for tag in self.tags]
-        return TokenPredictions(np.maximum(self.tags, 1), np.float32(margins), np.float32(self.probabilities))
+        probabilities = [draw.random() for _ in range(count)]
+        labels = list(self.labels) or draw.choices([0, 1, 2], [1, 2, 1], k=count)
+        assert len(labels) == count
+        begins = [self.begins and label > 0 and draw.random() < 0.4 for label in labels]
+        self.columns = (labels, begins, probabilities)
+        return Tagged(np.array(labels, np.uint16), np.array(begins, bool), np.array(probabilities, np.float32))
 
 
 def assert_pieces_are_decoded_as_one_text(text: str, piece: int, scripted: Scripted, scores: bool = True) -> None:
     """With the tags that `scripted` gives the tokens of the pieces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detect, "PIECE", piece)
-        patch.setattr(detect, "predict_tokens", scripted)
         pieces = [text[start:end] for start, end in detect.cuts(text)]
-        [found] = detect.detect(None, tekken.load(), [text], LONG)
+        [found] = detect.detect(scripted, tekken.load(), [text], LONG)
     _, starts, ends = tokens_of(text, pieces)
-    expected = spans_by_loop(text, starts, ends, scripted.tags, scripted.probabilities)
+    expected = spans_by_loop(text, starts, ends, *scripted.columns)
     assert borders(found) == borders(expected)
     if scores:
         assert_same(found, expected)
@@ -289,16 +350,19 @@ def assert_pieces_are_decoded_as_one_text(text: str, piece: int, scripted: Scrip
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.sampled_from(["Ann", "Li", "x", "4711", ".", "'s", "é"]), min_size=1), st.integers(3, 12), st.randoms()
+    st.lists(st.sampled_from(["Ann", "Li", "x", "4711", ".", "'s", "é"]), min_size=1),
+    st.integers(3, 12),
+    st.randoms(),
+    st.booleans(),
 )
-def test_any_tags_on_words_with_one_space_between_give_the_spans_of_one_decode(words, piece, draw):
-    assert_pieces_are_decoded_as_one_text(" ".join(words), piece, Scripted(draw))
+def test_any_tags_on_words_with_one_space_between_give_the_spans_of_one_decode(words, piece, draw, begins):
+    assert_pieces_are_decoded_as_one_text(" ".join(words), piece, Scripted(draw, begins=begins))
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(alphabet="ab1 \n\r.,'/é👩", max_size=60), st.integers(1, 12), st.randoms())
-def test_any_tags_on_any_text_give_the_spans_of_one_decode(text, piece, draw):
-    assert_pieces_are_decoded_as_one_text(text, piece, Scripted(draw), scores=False)
+@given(st.text(alphabet="ab1 \n\r.,'/é👩", max_size=60), st.integers(1, 12), st.randoms(), st.booleans())
+def test_any_tags_on_any_text_give_the_spans_of_one_decode(text, piece, draw, begins):
+    assert_pieces_are_decoded_as_one_text(text, piece, Scripted(draw, begins=begins), scores=False)
 
 
 def test_a_label_on_the_white_space_at_a_cut_joins_no_other_spans():

@@ -1,8 +1,10 @@
 """evaluate.py from end to end: a tiny random backbone, a head that train.py fitted, and plain loops to compare with."""
 
 import json
+import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,15 +15,19 @@ import pytest
 import torch
 from nervaluate.evaluator import Evaluator
 from safetensors.torch import load_file, save_file
-from test_model import save_tiny_backbone
+from test_backbone import save_tiny_backbone
 
 import common
 import evaluate
-import model
+import metrics
+import predict
 import prepare
 import train
 from dataset import PIITokenDataset
-from spans import JoinedText, spans_of_tags
+from heads import DOCUMENTED, STRONG
+from model import MinistralTokenClassifier
+from runs import load_run, read_config
+from spans import JoinedText, spans_of_tags, viterbi
 
 SCRIPT = Path(evaluate.__file__)
 CANARY = "Quibblethorpe"  # stands in every row, and must stand in nothing that is printed or written
@@ -90,7 +96,9 @@ def train_run(session_folder: Path) -> Callable[[int], Path]:
             made[max_length] = session_folder / f"run-{max_length}"
             flags = {"data": source, "backbone": backbone, "output": made[max_length], "max-length": max_length}
             flags |= {"learning-rate": 0.05, "epochs": 30, "dropout": 0, "gradient-accumulation-steps": 1}
-            train.main([f"--{name}={value}" for name, value in flags.items()] + ["--device=cpu"])
+            flags |= {"strong-epochs": 12, "strong-dropout": 0}
+            heads = ["--heads", DOCUMENTED, STRONG] if max_length == 512 else []
+            train.main([f"--{name}={value}" for name, value in flags.items()] + ["--device=cpu", *heads])
         return made[max_length]
 
     return run_with
@@ -98,7 +106,7 @@ def train_run(session_folder: Path) -> Callable[[int], Path]:
 
 @pytest.fixture(scope="session")
 def trained(train_run: Callable[[int], Path]) -> Path:
-    """A run whose windows hold every row whole."""
+    """A run of both heads whose windows hold every row whole. The strong one is best: there were no validation rows."""
     return train_run(512)
 
 
@@ -119,7 +127,7 @@ def copied_data(data: Path, tmp_path: Path) -> Path:
 
 
 def flags_for(run: Path, data: Path, **flags: object) -> list[str]:
-    flags = {"run": run, "data": data, "head": model.DOCUMENTED, "device": "cpu"} | flags
+    flags = {"run": run, "data": data, "head": DOCUMENTED, "device": "cpu"} | flags
     return [str(text) for name, value in flags.items() for text in ("--" + name.replace("_", "-"), value)]
 
 
@@ -137,28 +145,29 @@ def figures_only(report: dict) -> dict:
 # What the model predicts, by a plain loop
 
 
-def load_classifier(run: Path) -> tuple[model.MinistralTokenClassifier, dict]:
+def load_classifier(run: Path) -> tuple[MinistralTokenClassifier, dict]:
     config = json.loads((run / "config.json").read_text())
     name, labels = config["backbone"]["name"], config["labels"]
-    classifier = model.MinistralTokenClassifier(name, len(labels), dtype=torch.float32).eval()
-    classifier.classifier.load_state_dict(load_file(run / model.DOCUMENTED / "head.safetensors"))
+    classifier = MinistralTokenClassifier(name, len(labels), dtype=torch.float32).eval()
+    classifier.classifier.load_state_dict(load_file(run / DOCUMENTED / "head.safetensors"))
     return classifier, config
 
 
 @torch.no_grad()
 def plain_predictions(run: Path, data: PIITokenDataset, max_length: int) -> list[list[str]]:
-    """The label of every token of every row: each window goes through `forward` alone. A window starts a quarter of
-    its length before what is not scored yet, the last one of a row is moved left until it is full."""
+    """The label of every token of every row: each window goes through `forward` alone. Windows share a quarter of their
+    length, of which the earlier one scores a third; the last one of a row is moved left until it is full."""
     classifier, config = load_classifier(run)
+    shared = max_length // 4
     rows = []
     for index in range(len(data)):
         ids = data[index]["input_ids"]
         labels: list[int] = []
         while len(labels) < len(ids):
-            start = max(0, len(labels) - max_length // 4) if labels else 0
-            start = max(0, min(start, len(ids) - max_length))
+            start = max(0, min(max(0, len(labels) - (shared - shared // 3)), len(ids) - max_length))
             found = classifier(ids[None, start : start + max_length])["logits"][0].argmax(-1).tolist()
-            labels += found[len(labels) - start :]
+            stop = len(found) if start + max_length >= len(ids) else len(found) - shared // 3
+            labels += found[len(labels) - start : stop]
         rows.append([config["labels"][i] for i in labels])
     return rows
 
@@ -265,9 +274,15 @@ def test_the_report_has_the_documented_keys(trained, data, tmp_path):
         value = at(path.replace(".interval", "").replace("_interval", ""))
         assert 0 <= low <= value <= high <= 1 and low < high, path
     assert report["unknown_labels"] == []
-    assert (report["run"], report["head"], report["data"]) == (str(trained), model.DOCUMENTED, str(data))
+    assert (report["run"], report["head"], report["data"]) == (str(trained), DOCUMENTED, str(data))
     assert report["split"] == "validation" and report["documents"] == 36
     assert report["confusion"]["labels"] == ["O", *sorted(VALUES)]
+    for kind in ("correct", "wrong_label", "border", "border_and_label", "missed", "invented", "border_kinds.split"):
+        assert type(at(f"errors.{kind}")) is int and type(at(f"errors.per_label.PIN.{kind}")) is int
+        assert type(at(f"errors.per_language.fr.{kind}")) is int
+    assert report["errors"]["gold"] == report["gold"] and report["errors"]["correct"] == report["strict"]["correct"]
+    assert 0 <= at("calibration.ece") <= 1 and at("calibration.spans") == report["predicted"]
+    assert sum(entry["count"] for entry in at("calibration.bins")) == report["predicted"]
 
 
 def test_the_split_that_was_asked_for_is_scored(trained, session_folder, tmp_path):
@@ -279,7 +294,7 @@ def test_the_split_that_was_asked_for_is_scored(trained, session_folder, tmp_pat
 
 def set_head(run: Path, change: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
     """Change a run's weight [labels, hidden_size] and bias [labels] in place."""
-    path = run / model.DOCUMENTED / "head.safetensors"
+    path = run / DOCUMENTED / "head.safetensors"
     weights = load_file(path)
     change(weights["weight"], weights["bias"])
     save_file(weights, path)
@@ -297,6 +312,134 @@ def test_a_head_that_marks_everything_leaks_nothing_and_has_one_span_a_row(copie
     report = report_of(copied_run, data, tmp_path)
     assert report["leakage"] == 0 and report["predicted"] == report["documents"] == 36
     assert report["strict"]["f1"] == 0 and report["token"]["recall"] > 0
+
+
+# A begin-aware head
+
+
+def test_the_head_is_the_best_one_unless_told(trained, data, tmp_path):
+    assert read_config(trained)["best"] == STRONG
+    path = tmp_path / "report.json"
+    evaluate.main(["--run", str(trained), "--data", str(data), "--device", "cpu", "--json", str(path)])
+    assert json.loads(path.read_text()) == report_of(trained, data, tmp_path, head=STRONG)
+    assert json.loads(path.read_text())["head"] == STRONG
+
+
+@torch.no_grad()
+def strong_spans(run: Path, data: PIITokenDataset, bias: float = 0.0) -> list[list[tuple[int, int, str]]]:
+    """The spans of each row alone: hidden states of transformers, the head on one window, Viterbi."""
+    tagger, config = load_run(run, torch.device("cpu"), STRONG)
+    whole = MinistralTokenClassifier(config["backbone"]["name"], 2, dtype=torch.float32).backbone
+    found = []
+    for index in range(len(data)):
+        example = data.example(index)
+        ids = torch.tensor([[1, *example["token_ids"]]])
+        states = whole(ids, output_hidden_states=True)
+        layers = [*states.hidden_states[:-1], states.last_hidden_state]
+        features = torch.cat([layers[layer][0, 1:] for layer in tagger.layers], dim=-1)
+        scores = tagger.head(features, torch.tensor([len(features)])).log_softmax(-1).numpy()
+        scores[:, 0] -= bias
+        tags = viterbi(scores, np.array([len(scores)]), tagger.transitions)
+        starts, ends = np.array(example["char_spans"], dtype=np.uint32).T
+        columns = (np.array([len(tags)]), (tags + 1) // 2, starts, ends, tags % 2 == 1)
+        spans, _ = spans_of_tags(JoinedText.of([example["text"]]), *columns)
+        found.append([(start, end, config["labels"][label]) for start, end, label in spans.tolist()])
+    return found
+
+
+def test_figures_of_a_begin_aware_head_are_those_of_a_loop_over_rows(trained, data, tmp_path):
+    split = PIITokenDataset(data, "validation")
+    report = report_of(trained, data, tmp_path, head=STRONG)
+    found, gold = strong_spans(trained, split), [split.example(i)["spans"] for i in range(len(split))]
+    hits = sum(len({*g} & {*f}) for g, f in zip(gold, found, strict=True))
+    assert report["predicted"] == sum(map(len, found)) and report["strict"]["correct"] == hits > 20
+    assert report["leakage"] == pytest.approx(leaked(gold, found))
+
+
+def test_the_operating_point_of_a_begin_aware_head_is_what_predict_uses(trained, data, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / "copied-run"))
+    split = PIITokenDataset(data, "validation")
+    before = 1 - report_of(run, data, tmp_path, head=STRONG)["leakage"]
+    target = (1 + before) / 2
+    assert before < 1
+    report_of(run, data, tmp_path, head=STRONG, target_recall=target)
+    point = json.loads((run / "operating_points.json").read_text())[STRONG]
+    assert point["target_recall"] == target <= point["recall"] and point["bias"] > 0
+    found, gold = strong_spans(run, split, point["bias"]), [split.example(i)["spans"] for i in range(len(split))]
+    assert leaked(gold, found) == pytest.approx(point["leakage"]) == pytest.approx(1 - point["recall"])
+    redactor = predict.Redactor(run, device="cpu", target_recall=True)
+    assert redactor.bias == point["bias"]
+    spans = redactor.spans([split.example(i)["text"] for i in range(len(split))])
+    assert [[span[:3] for span in row] for row in spans] == found
+
+
+def test_a_subset_of_the_rows_is_judged_as_data_of_those_rows(trained, data):
+    split = PIITokenDataset(data, "validation")
+    tagger, config = load_run(trained, torch.device("cpu"), STRONG)
+    (scores,) = evaluate.read_scores([tagger], split, 512, evaluate.Processes(0, 1, torch.device("cpu")))
+    counts, same = np.diff(split.split.example_offsets), {label: label for label in split.labels}
+    whole = evaluate.judge(split, tagger.decode(scores, counts), config["labels"], same)
+    rows = np.array([1, 4, 5, 20, 35])
+    wanted = np.isin(np.arange(len(split)), rows)
+    tagged = tagger.decode(scores[np.repeat(wanted, counts)], counts[rows])
+    part = evaluate.judge(split, tagged, config["labels"], same, rows)
+    for found, expected in zip(part.documents, whole.documents.select(wanted), strict=True):
+        assert np.array_equal(found, expected)
+    assert len(part.documents.gold) > 5 and part.labels == whole.labels
+    of_part = np.repeat(wanted, whole.documents.predicted_counts)
+    assert np.allclose(part.scores, whole.scores[of_part])
+    assert np.array_equal(metrics.strict_hits(part.documents), metrics.strict_hits(whole.documents)[of_part])
+
+
+SHARED = """if True:
+    import json, sys
+    from evaluate import Processes, evaluate_run, parse_arguments
+    with Processes.join("cpu") as processes:
+        for flags in json.loads(sys.argv[1]):
+            evaluate_run(parse_arguments(flags), processes)
+"""
+
+
+def test_two_processes_give_the_figures_of_one(trained, data, tmp_path):
+    """Also where there is one row, so that a process has none."""
+    first_line = (data.parent / "english.jsonl").read_text().splitlines()[0]
+    (tmp_path / "row.jsonl").write_text(first_line)
+    few = ["--input", str(tmp_path / "row.jsonl"), "--output", str(tmp_path / "few"), "--validation-fraction", "1"]
+    prepare.main(few)
+    folders = [data, tmp_path / "few"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    paths = [tmp_path / f"{i}.json" for i in range(2)]
+    flags = [
+        [*flags_for(trained, folder, head=STRONG), "--json", str(path)]
+        for folder, path in zip(folders, paths, strict=True)
+    ]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARED, json.dumps(flags)],
+            cwd=SCRIPT.parent,
+            env=os.environ | shared | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        expected = [report_of(trained, folder, tmp_path, head=STRONG) for folder in folders]
+        outputs = [process.communicate(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert outputs[1][0] == ""
+    for path, alone in zip(paths, expected, strict=True):
+        report = json.loads(path.read_text())
+        calibrations = [entry.pop("calibration") for entry in (report, alone)]
+        assert report == alone
+        assert calibrations[0]["ece"] == pytest.approx(calibrations[1]["ece"], abs=1e-5)
 
 
 # Label sets that differ
@@ -438,13 +581,13 @@ HEAD_FAULTS = {
 
 @pytest.mark.parametrize("damage", HEAD_FAULTS.values(), ids=HEAD_FAULTS)
 def test_a_damaged_head_ends_with_one_line(copied_run, data, capfd, damage):
-    damage(copied_run / model.DOCUMENTED / "head.safetensors")
+    damage(copied_run / DOCUMENTED / "head.safetensors")
     assert "head.safetensors" in refusal(capfd, flags_for(copied_run, data))
 
 
 def test_a_head_that_is_not_there_is_refused_and_the_others_named(trained, data, capfd):
     line = refusal(capfd, flags_for(trained, data, head="nosuchhead"))
-    assert "nosuchhead" in line and model.DOCUMENTED in line
+    assert "nosuchhead" in line and DOCUMENTED in line
 
 
 def test_an_empty_split_is_refused(trained, data, capfd):
@@ -506,6 +649,20 @@ def test_tables_fit_80_columns_and_no_text_of_a_row_is_printed_or_written(traine
     assert max(map(len, out.splitlines())) <= 80
     for piece in (CANARY, "Hello", "Bonjour", "Anna", "Zoé", "New York", "Besançon", "08/15", "[48.1,-1.6]"):
         assert piece not in everything
+
+
+@pytest.mark.parametrize("head", [DOCUMENTED, STRONG])
+def test_the_kinds_of_errors_are_told_in_80_columns_without_text(trained, data, capfd, head):
+    capfd.readouterr()
+    evaluate.main(flags_for(trained, data, head=head))
+    plain, _ = capfd.readouterr()
+    evaluate.main([*flags_for(trained, data, head=head), "--errors"])
+    out, err = capfd.readouterr()
+    for heading in ("wrong label", "missed", "invented", "border"):
+        assert heading in out and heading not in plain
+    assert max(map(len, out.splitlines())) <= 80
+    for piece in (CANARY, "Hello", "Bonjour", "Anna", "Zoé", "New York", "Besançon", "08/15", "[48.1,-1.6]"):
+        assert piece not in out + err
 
 
 def test_tables_fit_80_columns_with_long_labels_too(trained, tmp_path, capfd):

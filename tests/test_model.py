@@ -1,18 +1,12 @@
-"""The frozen backbone, the head on it, and how a run is saved and loaded: promises of model.py."""
+"""The frozen backbone and the head on it: promises of model.py."""
 
-import json
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from test_backbone import BOS, TOKENIZER, Bomb, run_python, save_tiny_backbone, some_ids
+from test_backbone import BOS, run_python, save_tiny_backbone, some_ids
 
-import model
-from common import UserError
-from dataset import make_windows
 from model import MinistralTokenClassifier
 
 NUM_LABELS = 5
@@ -143,117 +137,9 @@ def test_a_tokens_logits_depend_on_its_left_context_only(classifier):
     assert distance[4:].min() > 1e-3
 
 
-# features of many windows
-
-
-@pytest.mark.parametrize("token_budget", [1, 20, 4096])
-def test_scored_features_equal_a_plain_loop_over_single_windows(classifier, monkeypatch, token_budget):
-    monkeypatch.setitem(model.TOKENS_PER_FORWARD, "cpu", token_budget)
-    lengths = [3, 30, 8, 1, 17, 8, 9]  # rows of 30, 17 and 9 tokens are longer than a window
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    token_ids = some_ids(sum(lengths)).numpy().astype(np.uint32)
-    windows = make_windows(offsets, max_length=8)
-    assert len(windows) > len(lengths) + 3
-    chosen = np.random.default_rng(0).permutation(len(windows))[:-1]
-
-    expected = []
-    for window in chosen:
-        start, scored_from, stop = (int(a[window]) for a in (windows.start, windows.scored_from, windows.stop))
-        ids = torch.tensor([[BOS, *token_ids[start:stop].tolist()]])
-        with torch.no_grad():
-            expected.append(classifier.backbone(ids).last_hidden_state[0, 1 + scored_from - start :])
-    expected = torch.cat(expected)
-
-    heard = []
-    features = model.scored_features(classifier, token_ids, windows, chosen, heard.append)
-    torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
-    assert sum(heard) == len(expected)
-
-
-def test_scored_features_come_in_the_backbones_precision(backbone):
-    made = MinistralTokenClassifier(str(backbone), NUM_LABELS)
-    windows = make_windows(np.array([0, 4]), max_length=8)
-    features = model.scored_features(made, np.arange(20, 24, dtype=np.uint32), windows, np.array([0]))
-    assert features.dtype == torch.bfloat16 and features.shape == (4, 32)
-
-
-# saving and loading
-
-
-def write_run(folder: Path, trained: MinistralTokenClassifier, backbone: Path, **changes) -> Path:
-    """A run folder as train.py leaves it, as far as load_run reads it."""
-    model.save_head(trained, folder / model.DOCUMENTED)
-    config = {
-        "run_version": model.RUN_VERSION,
-        "backbone": {"name": str(backbone)},
-        "labels": ["O", *(f"L{i}" for i in range(1, NUM_LABELS))],
-        "tokenizer": TOKENIZER,
-        "heads": {model.DOCUMENTED: {}},
-        "max_length": 96,
-    }
-    (folder / "config.json").write_text(json.dumps(config | changes))
-    return folder
-
-
-def test_a_saved_head_gives_identical_logits_when_it_is_loaded(classifier, backbone, tmp_path):
-    run = write_run(tmp_path / "run", classifier, backbone)
-    loaded, config = model.load_run(run, torch.device("cpu"))
-    ids = some_ids(4, 9)
-    assert torch.equal(loaded(ids)["logits"], classifier(ids)["logits"])
-    assert not any(module.training for module in loaded.modules())
-    assert config["labels"] == ["O", "L1", "L2", "L3", "L4"]
-
-
-def test_a_head_is_saved_as_float32_tensors_and_nothing_else(classifier, tmp_path):
-    model.save_head(classifier, tmp_path / "head")
-    assert [path.name for path in (tmp_path / "head").rglob("*")] == ["head.safetensors"]
-    saved = load_file(tmp_path / "head" / "head.safetensors")  # no pickle can be read as safetensors
-    assert set(saved) == {"weight", "bias"}
-    assert torch.equal(saved["weight"], classifier.classifier.weight) and saved["weight"].dtype == torch.float32
-    assert torch.equal(saved["bias"], classifier.classifier.bias) and saved["bias"].dtype == torch.float32
-
-
-def test_a_pickle_in_the_place_of_a_head_is_refused_unread(classifier, backbone, tmp_path):
-    run = write_run(tmp_path / "run", classifier, backbone)
-    (run / model.DOCUMENTED / "head.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "trace")))
-    with pytest.raises(UserError):
-        model.load_run(run, torch.device("cpu"))
-    assert not (tmp_path / "trace").exists()
-
-
-def test_loading_a_run_names_what_is_wrong_with_it(classifier, backbone, tmp_path):
-    def refusal(run: Path, head: str = model.DOCUMENTED) -> str:
-        with pytest.raises(UserError) as caught:
-            model.load_run(run, torch.device("cpu"), head)
-        assert len(str(caught.value).splitlines()) == 1
-        return str(caught.value)
-
-    assert "train.py" in refusal(tmp_path / "nowhere")
-    run = write_run(tmp_path / "run", classifier, backbone)
-    assert model.DOCUMENTED in refusal(run, head="nonsense")
-
-    head = run / model.DOCUMENTED / "head.safetensors"
-    head.write_bytes(head.read_bytes()[:-10])
-    assert str(head) in refusal(run)
-    head.unlink()
-    assert str(head) in refusal(run)
-
-    other = write_run(tmp_path / "other", classifier, backbone, labels=["O", "L1"])  # a head of five labels
-    assert str(other) in refusal(other)
-    for damaged in ("", "{", "[]", "{}", json.dumps({"run_version": 99})):
-        (other / "config.json").write_text(damaged)
-        assert str(other) in refusal(other)
-
-    moved = write_run(tmp_path / "moved", classifier, tmp_path / "no-backbone")
-    assert "no-backbone" in refusal(moved)
-    marked = save_tiny_backbone(tmp_path / "marked")
-    (marked / "standin.json").write_text(json.dumps({"tokenizer": {"sha256": "b" * 64}}))
-    assert "standin.py" in refusal(write_run(tmp_path / "built-for-another", classifier, marked))
-
-
 # imports
 
 
-def test_training_and_evaluation_import_no_tokenizer_of_mistral():
-    result = run_python("import sys, model, train, evaluate; print('mistral_common' in sys.modules)")
+def test_what_works_on_prepared_data_imports_no_tokenizer_of_mistral():
+    result = run_python("import sys, model, train, evaluate, compare, bench; print('mistral_common' in sys.modules)")
     assert (result.returncode, result.stdout.strip()) == (0, "False"), result.stderr

@@ -21,7 +21,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_model import save_tiny_backbone
+from test_backbone import save_tiny_backbone
 
 import common
 import predict
@@ -29,6 +29,7 @@ import tekken
 from common import UserError
 from predict import Redactor
 from replacements import Span
+from runs import RUN_VERSION
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "predict.py"
@@ -58,11 +59,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     backbone = save_tiny_backbone(folder / "backbone", vocab_size=131072)
     config = {
-        "run_version": 1,
-        "backbone": {"name": str(backbone), "revision": None},
+        "run_version": RUN_VERSION,
+        "backbone": {"name": str(backbone), "precision": "bf16"},
         "labels": LABELS,
         "tokenizer": tekken.load().describe(),
-        "heads": {"documented": {}},
+        "heads": {"documented": {"kind": "documented", "layers": [2], "tags": "plain", "calibration": None}},
+        "best": "documented",
         "max_length": 64,
     }
     (folder / "run" / "documented").mkdir(parents=True)
@@ -155,7 +157,7 @@ def endless(handed_out: list[int], texts: list[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize("method", ["spans", "redact"])
 def test_answers_come_before_the_texts_end(redactor, monkeypatch, method):
-    monkeypatch.setitem(predict.TOKENS_PER_FORWARD, "cpu", 16)
+    monkeypatch.setattr(redactor.tagger.reader, "tokens_per_forward", 16)
     monkeypatch.setattr(predict, "FORWARDS_A_GROUP", 2)
     handed_out: list[int] = []
     answers = getattr(redactor, method)(endless(handed_out, TEXTS))
@@ -168,7 +170,7 @@ def test_answers_come_before_the_texts_end(redactor, monkeypatch, method):
 
 
 def test_empty_texts_are_answered_before_the_texts_end(redactor, monkeypatch):
-    monkeypatch.setitem(predict.TOKENS_PER_FORWARD, "cpu", 16)
+    monkeypatch.setattr(redactor.tagger.reader, "tokens_per_forward", 16)
     monkeypatch.setattr(predict, "FORWARDS_A_GROUP", 2)
     assert next(redactor.redact(endless([], [""]))) == ""
 
@@ -595,7 +597,7 @@ RUN_FAULTS = {
     "no head": lambda run: (run / "documented" / "head.safetensors").unlink(),
     "another tokenizer": lambda run: change_config(run, tokenizer={"sha256": "0" * 64, "vocab_size": 131072}),
     "a label too many": lambda run: change_config(run, labels=[*LABELS, "TOWN"]),
-    "a backbone that is gone": lambda run: change_config(run, backbone={"name": str(run / "none")}),
+    "a backbone that is gone": lambda run: change_config(run, backbone={"name": str(run / "none"), "precision": "bf16"}),
 }
 
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+import backbone
 import common
 import model
 import standin
@@ -290,9 +291,9 @@ def test_only_the_embeddings_differ_from_the_sources_weights(built, source):
 
 def test_the_classifier_takes_the_folder_and_its_tokenizer(built):
     made = model.MinistralTokenClassifier(str(built), 3)
-    model.check_vocabulary(made, tekken.load().describe())
+    backbone.check_vocabulary(made.backbone, tekken.load().describe())
     with pytest.raises(common.UserError):
-        model.check_vocabulary(made, tekken.load().describe() | {"sha256": "b" * 64})
+        backbone.check_vocabulary(made.backbone, tekken.load().describe() | {"sha256": "b" * 64})
 
 
 def test_a_second_call_says_so_and_builds_nothing(built, source, command, monkeypatch):

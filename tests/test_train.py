@@ -1,14 +1,19 @@
-"""The training loop: promises of train.py, kept with a tiny random backbone on real Tekken tokens."""
+"""The training loop: promises of train.py and trainee.py, kept with a tiny random backbone on real Tekken tokens."""
 
 import copy
 import hashlib
 import json
+import math
+import multiprocessing
+import os
 import random
 import re
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +21,31 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from test_model import save_tiny_backbone
+from test_backbone import save_tiny_backbone
 from tqdm import tqdm
+from transformers import MistralModel
 
 import common
-import model
+import features
 import prepare
+import runs
 import train
-from dataset import PIITokenDataset, make_windows
+from dataset import PIITokenDataset
+from trainee import Plan, Trainee
 
 CANARY = "Quibblethorpe"  # stands in every row, and must stand in nothing that training prints or writes
 BOS, PAD, IGNORED = 1, 11, -100
-MAX_LENGTH = 16
+MAX_LENGTH, DEPTH = 16, 3
 RARE = {5: "龍 ", 20: "鯨 ", 35: "梅 ", 50: "雪 ", 65: "橋 "}
+HEADS = ("documented", "strong")
 
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its final norm is enlarged, so that some gradients are longer than 1 and clipping shows."""
-    folder = save_tiny_backbone(tmp_path_factory.mktemp("train") / "backbone", vocab_size=131072)
+    folder = save_tiny_backbone(
+        tmp_path_factory.mktemp("train") / "backbone", vocab_size=131072, num_hidden_layers=DEPTH
+    )
     return with_weights(folder, lambda weights: weights["norm.weight"].mul_(2))
 
 
@@ -90,6 +101,15 @@ def copied_prepared(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "copied-prepared"))
 
 
+def arguments_of(flags: dict) -> list[str]:
+    """{"--epochs": 2, "--heads": ["a", "b"], "--resume": True} as on the command line."""
+    arguments = []
+    for name, value in flags.items():
+        values = [] if isinstance(value, bool) else value if isinstance(value, list | tuple) else [value]
+        arguments += [name, *map(str, values)] if value is not False else []
+    return arguments
+
+
 class Command:
     """`python train.py ...` in this process. Call it with flags; `code`, `out` and `err` are what a shell would see."""
 
@@ -98,15 +118,33 @@ class Command:
         self.flags |= {"--device": "cpu"}
         self.capfd = capfd
 
-    def __call__(self, output: Path, **flags) -> int:
+    def arguments(self, output: Path, **flags) -> list[str]:
         flags = self.flags | {"--" + name.replace("_", "-"): value for name, value in flags.items()}
-        arguments = [str(text) for pair in flags.items() for text in pair]
+        return ["--output", str(output), *arguments_of(flags)]
+
+    def __call__(self, output: Path, **flags) -> int:
         self.capfd.readouterr()
         try:
-            common.run(lambda: train.main(["--output", str(output), *arguments]))
+            common.run(lambda: train.main(self.arguments(output, **flags)))
             self.code = 0
         except SystemExit as stop:
             self.code = stop.code
+        self.out, self.err = self.capfd.readouterr()
+        return self.code
+
+    def fork(self, output: Path, before: Callable[[], object], **flags) -> int:
+        """The command in a child process, that calls `before` first; its exit code, or minus the signal's number."""
+
+        def child() -> None:
+            before()
+            common.run(lambda: train.main(self.arguments(output, **flags)))
+
+        self.capfd.readouterr()
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(120)
+        assert process.exitcode is not None
+        self.code = process.exitcode
         self.out, self.err = self.capfd.readouterr()
         return self.code
 
@@ -144,6 +182,24 @@ def metrics_of(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def summary_of(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def head_of(run: Path, head: str = "documented") -> dict[str, torch.Tensor]:
+    return load_file(run / head / "head.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """The same tensors, to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def siblings(run: Path) -> list[str]:
+    """What stands beside a run folder, and it."""
+    return sorted(path.name for path in run.parent.iterdir())
+
+
 def row_lengths(data: PIITokenDataset) -> list[int]:
     return np.diff(data.split.example_offsets).tolist()
 
@@ -151,18 +207,34 @@ def row_lengths(data: PIITokenDataset) -> list[int]:
 # the loop against the plain recipe
 
 
-def plain_windows(row_lengths: list[int], max_length: int) -> list[tuple[int, int, int, int]]:
-    """(row, start, stop, scored from), all within the row, as the documentation words it."""
+def plain_windows(row_lengths: list[int], max_length: int) -> list[tuple[int, int, int, int, int]]:
+    """(row, start, stop, scored from, scored to), all within the row, as the documentation words it."""
+    overlap = max_length // 4
+    ahead = overlap // 3  # right context of the earlier window; the rest of the overlap is the later one's left context
     windows = []
     for row, length in enumerate(row_lengths):
         scored = 0
         while scored < length:
-            start = 0 if scored == 0 else scored - max_length // 4
-            stop = min(start + max_length, length)
-            start = max(0, min(start, length - max_length))  # the last one is moved left until it is full
-            windows.append((row, start, stop, scored))
-            scored = stop
+            start = 0 if scored == 0 else scored - (overlap - ahead)
+            if start + max_length < length:
+                windows.append((row, start, start + max_length, scored, start + max_length - ahead))
+            else:  # the last one is moved left until it is full
+                windows.append((row, max(0, length - max_length), length, scored, length))
+            scored = windows[-1][4]
     return windows
+
+
+def plain_backbone(folder: Path) -> MistralModel:
+    return MistralModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def plain_steps(windows: list, epochs: int, seed: int, size: int):
+    """The windows of each optimizer step, epoch by epoch."""
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(len(windows)).tolist()
+        while order:
+            step, order = order[:size], order[size:]
+            yield [windows[i] for i in step]
 
 
 def plain_loop(
@@ -175,72 +247,310 @@ def plain_loop(
 ) -> list[tuple[float, float]]:
     """Batches of 12 padded windows, three accumulated for a step; (loss, gradient norm) of each step."""
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate)
-    windows = plain_windows(row_lengths(data), MAX_LENGTH)
     log = []
-    for epoch in range(epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(windows)).tolist()
-        while order:
-            step, order = order[:36], order[36:]
-            scored = sum(windows[i][2] - windows[i][3] for i in step)
-            total = 0.0
-            while step:
-                batch, step = step[:12], step[12:]
-                ids = torch.full((len(batch), 1 + MAX_LENGTH), PAD)
-                labels = torch.full((len(batch), 1 + MAX_LENGTH), IGNORED)
-                ids[:, 0] = BOS
-                for place, i in enumerate(batch):
-                    row, start, stop, scored_from = windows[i]
-                    ids[place, 1 : 1 + stop - start] = data[row]["input_ids"][start:stop]
-                    labels[place, 1 + scored_from - start : 1 + stop - start] = data[row]["labels"][scored_from:stop]
-                with torch.no_grad():
-                    hidden = backbone(input_ids=ids, attention_mask=(ids != PAD).long()).last_hidden_state
-                logits = classifier(hidden).flatten(0, 1)
-                loss = F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="sum") / scored
-                loss.backward()
-                total += loss.item()
-            norm = torch.nn.utils.clip_grad_norm_(classifier.parameters(), 1.0).item()
-            optimizer.step()
-            optimizer.zero_grad()
-            log.append((total, norm))
+    for step in plain_steps(plain_windows(row_lengths(data), MAX_LENGTH), epochs, seed, 36):
+        scored = sum(scored_to - scored_from for *_, scored_from, scored_to in step)
+        total = 0.0
+        while step:
+            batch, step = step[:12], step[12:]
+            ids = torch.full((len(batch), 1 + MAX_LENGTH), PAD)
+            labels = torch.full((len(batch), 1 + MAX_LENGTH), IGNORED)
+            ids[:, 0] = BOS
+            for place, (row, start, stop, scored_from, scored_to) in enumerate(batch):
+                ids[place, 1 : 1 + stop - start] = data[row]["input_ids"][start:stop]
+                own = slice(1 + scored_from - start, 1 + scored_to - start)
+                labels[place, own] = data[row]["labels"][scored_from:scored_to]
+            with torch.no_grad():
+                hidden = backbone(input_ids=ids, attention_mask=(ids != PAD).long()).last_hidden_state
+            logits = classifier(hidden).flatten(0, 1)
+            loss = F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="sum") / scored
+            loss.backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(classifier.parameters(), 1.0).item()
+        optimizer.step()
+        optimizer.zero_grad()
+        log.append((total, norm))
     return log
 
 
-def test_training_equals_a_plain_loop_of_accumulated_batches(backbone, tmp_path):
-    data = PIITokenDataset(write_prepared(tmp_path / "large", 280, "--validation-fraction", "0"), "train")
-    windows = make_windows(data.split.example_offsets, MAX_LENGTH)
+@pytest.fixture
+def untrained(monkeypatch) -> list[torch.nn.Module]:
+    """A copy of each head that a command starts from, in order."""
+    heads, make = [], Trainee.__init__
+
+    def spy(self, *arguments):
+        make(self, *arguments)
+        heads.append(copy.deepcopy(self.head))
+
+    monkeypatch.setattr(Trainee, "__init__", spy)
+    return heads
+
+
+def test_training_equals_a_plain_loop_of_accumulated_batches(command, backbone, untrained, tmp_path):
+    prepared = write_prepared(tmp_path / "large", 280, "--validation-fraction", "0")
     learning_rate, epochs, seed = 1e-3, 3, 5
-    torch.manual_seed(0)
-    trained = model.MinistralTokenClassifier(str(backbone), data.num_labels, dropout=0.0, dtype=torch.float32)
-    plain = copy.deepcopy(trained.classifier)
+    flags = {"batch_size": 12, "gradient_accumulation_steps": 3, "max_grad_norm": 1, "dropout": 0, "data": prepared}
+    assert command(tmp_path / "run", **flags, learning_rate=learning_rate, epochs=epochs, seed=seed) == 0
+    data = PIITokenDataset(prepared, "train")
+    plain = torch.nn.Linear(32, data.num_labels)
+    plain.load_state_dict(untrained[0].state_dict())
     before = plain.weight.detach().clone()
-    arguments = train.parse_arguments(
-        f"--batch-size 12 --gradient-accumulation-steps 3 --max-grad-norm 1 --max-length {MAX_LENGTH} --dropout 0 "
-        f"--learning-rate {learning_rate} --epochs {epochs} --seed {seed}".split()
-    )
-    summary = train.train(trained, data, windows, arguments, tmp_path / "metrics.jsonl")
-    log = plain_loop(plain, trained.backbone, data, learning_rate, epochs, seed)
+    log = plain_loop(plain, plain_backbone(backbone), data, learning_rate, epochs, seed)
 
     # what the comparison is worth: many steps, a partial one at each epoch's end, long rows, clipped and free gradients
-    assert len(log) == summary["steps"] >= 50
-    assert len(windows) % 36 and len(windows) > 16 * 36
+    windows = len(plain_windows(row_lengths(data), MAX_LENGTH))
+    assert len(log) == summary_of(tmp_path / "run")["steps"] >= 50
+    assert windows % 36 and windows > 16 * 36
     assert max(row_lengths(data)) > 3 * MAX_LENGTH
     assert any(norm > 1 for _, norm in log) and any(norm < 1 for _, norm in log)
     assert (plain.weight - before).abs().max() > 1e-2
 
-    torch.testing.assert_close(trained.classifier.weight, plain.weight, rtol=0, atol=1e-6)
-    torch.testing.assert_close(trained.classifier.bias, plain.bias, rtol=0, atol=1e-6)
-    logged = [(record["loss"], record["gradient_norm"]) for record in metrics_of(tmp_path)]
+    torch.testing.assert_close(head_of(tmp_path / "run"), dict(plain.state_dict()), rtol=0, atol=1e-6)
+    logged = [(record["loss"], record["gradient_norm"]) for record in metrics_of(tmp_path / "run")]
     np.testing.assert_allclose(logged, log, rtol=1e-4)
+
+
+class PlainStrong(torch.nn.Module):
+    """The strong head as a paper would write it, for one window at a time."""
+
+    def __init__(self, width: int, num_labels: int) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(width, 128)
+        self.gru = torch.nn.GRU(128, 128, bidirectional=True)
+        self.classifier = torch.nn.Linear(256, 2 * num_labels - 1)
+
+    def forward(self, standardised: torch.Tensor) -> torch.Tensor:
+        """[tokens, width] → [tokens, tags]."""
+        return self.classifier(self.gru(self.project(standardised))[0])
+
+
+def plain_bio(labels: list[int], begins: list[bool]) -> torch.Tensor:
+    """O is 0; label n begins as 2n - 1 and goes on as 2n."""
+    return torch.tensor([0 if not n else 2 * n - 1 if b else 2 * n for n, b in zip(labels, begins, strict=True)])
+
+
+def plain_strong_loop(
+    head: PlainStrong,
+    backbone: torch.nn.Module,
+    data: PIITokenDataset,
+    layers: list[int],
+    learning_rate: float,
+    epochs: int,
+    seed: int,
+    size: int,
+    first_steps: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Window by window; the mean and deviation of the features, measured on the first steps' windows."""
+    examples = [data.example(row) for row in range(len(data))]
+    windows = plain_windows(row_lengths(data), MAX_LENGTH)
+
+    @torch.no_grad()
+    def hidden_of(window: tuple) -> torch.Tensor:
+        row, start, stop, *_ = window
+        ids = torch.tensor([[BOS, *examples[row]["token_ids"][start:stop]]])
+        states = backbone(ids, output_hidden_states=True).hidden_states
+        return torch.cat([states[layer][0, 1:] for layer in layers], dim=1)
+
+    hidden = {window: hidden_of(window) for window in windows}
+    steps = list(plain_steps(windows, epochs, seed, size))
+    sample = torch.cat([hidden[window] for step in steps[:first_steps] for window in step])
+    mean, deviation = sample.mean(dim=0), sample.std(dim=0, correction=0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=learning_rate)
+    rising = max(1, round(0.1 * len(steps)))
+    for number, step in enumerate(steps, 1):
+        fallen = (number - rising) / (len(steps) - rising)
+        share = number / rising if number <= rising else 0.5 + 0.5 * math.cos(math.pi * fallen)
+        scored = sum(scored_to - scored_from for *_, scored_from, scored_to in step)
+        for window in step:
+            row, start, _, scored_from, scored_to = window
+            own = slice(scored_from, scored_to)
+            tags = plain_bio(examples[row]["label_ids"][own], examples[row]["begins"][own])
+            logits = head((hidden[window] - mean) / deviation)[scored_from - start : scored_to - start]
+            (F.cross_entropy(logits, tags, reduction="sum") / scored).backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.param_groups[0]["lr"] = learning_rate * share
+        optimizer.step()
+        optimizer.zero_grad()
+    return mean, deviation
+
+
+def test_the_strong_head_equals_a_plain_loop_over_single_windows(command, prepared, backbone, untrained, tmp_path):
+    flags = {"heads": "strong", "layers": [1, 2], "strong_dropout": 0, "strong_epochs": 2, "seed": 3}
+    assert command(tmp_path / "run", **flags, strong_learning_rate=2e-3) == 0
+    data = PIITokenDataset(prepared, "train")
+    plain = PlainStrong(64, data.num_labels)
+    started = {name: tensor for name, tensor in untrained[0].state_dict().items() if name not in ("mean", "deviation")}
+    plain.load_state_dict(started)
+    before = copy.deepcopy(plain.state_dict())
+    mean, deviation = plain_strong_loop(
+        plain, plain_backbone(backbone), data, [1, 2], 2e-3, epochs=2, seed=3, size=12, first_steps=16
+    )
+    assert summary_of(tmp_path / "run")["steps"] >= 20
+    assert min((plain.state_dict()[name] - before[name]).abs().max() for name in before) > 1e-3
+    expected = dict(plain.state_dict()) | {"mean": mean, "deviation": deviation}
+    trained = {name: t for name, t in head_of(tmp_path / "run", "strong").items() if not name.startswith("transitions")}
+    torch.testing.assert_close(trained, expected, rtol=0, atol=1e-5)
+
+
+def test_a_strong_heads_learning_rate_rises_and_falls_and_the_documented_ones_stays():
+    plan = Plan("strong", "strong", [1], 3.0, epochs=2, steps=40, dropout=0.0, scheduled=True)
+    rates = [plan.learning_rate_at(step) for step in range(1, 41)]
+    assert rates[:4] == [0.75, 1.5, 2.25, 3.0] and rates[-1] == pytest.approx(0, abs=1e-12)
+    assert rates[21] == pytest.approx(1.5)  # half way down, half a cosine is at its half
+    assert all(later < earlier for earlier, later in pairwise(rates[3:]))
+    assert {plan._replace(scheduled=False).learning_rate_at(step) for step in (1, 20, 40)} == {3.0}
 
 
 def test_a_step_is_the_same_however_its_windows_are_split_into_batches(command, tmp_path):
     for name, batch_size, accumulated in (("one", 12, 3), ("two", 36, 1), ("three", 4, 9)):
         flags = {"batch_size": batch_size, "gradient_accumulation_steps": accumulated, "learning_rate": 0.01}
         assert command(tmp_path / name, dropout=0, **flags) == 0
-    heads = [load_file(tmp_path / name / "documented/head.safetensors") for name in ("one", "two", "three")]
+    heads = [head_of(tmp_path / name) for name in ("one", "two", "three")]
     assert len(metrics_of(tmp_path / "one")) > 1
     for head in heads[1:]:
         torch.testing.assert_close(head, heads[0], rtol=0, atol=1e-6)
+
+
+# heads side by side
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, prepared: Path, backbone: Path) -> Callable[..., Path]:
+    """trained(**flags) → the run folder of a command that nothing disturbed; the same flags train once."""
+    folder, done = tmp_path_factory.mktemp("trained"), {}
+
+    def train_it(**flags) -> Path:
+        key = json.dumps(flags, default=str)
+        if key not in done:
+            command = Command(prepared, backbone, None)
+            done[key] = folder / str(len(done))
+            train.main(command.arguments(done[key], **flags))
+        return done[key]
+
+    return train_it
+
+
+BOTH = {"heads": HEADS, "epochs": 3, "learning_rate": 0.01, "strong_epochs": 2}
+
+
+def test_a_head_comes_out_the_same_beside_others_to_the_bit(trained):
+    both = trained(**BOTH)
+    assert equal(head_of(both), head_of(trained(**BOTH | {"heads": "documented"})))
+    assert equal(head_of(both, "strong"), head_of(trained(**BOTH | {"heads": "strong"}), "strong"))
+
+
+def test_each_of_several_learning_rates_makes_the_head_that_it_makes_alone(trained):
+    flags = {"heads": HEADS, "learning_rate": [1e-4, 0.01], "strong_learning_rate": [2e-3, 5e-4], "strong_epochs": 1}
+    run = trained(**flags)
+    names = {"documented@1e-4", "documented@1e-2", "strong@2e-3", "strong@5e-4"}
+    assert {path.name for path in run.iterdir() if path.is_dir()} == names
+    for name in names:
+        kind, _, rate = name.partition("@")
+        option = "learning_rate" if kind == "documented" else "strong_learning_rate"
+        alone = trained(heads=kind, strong_epochs=1, **{option: float(rate)})
+        assert equal(head_of(run, name), head_of(alone, kind))
+
+
+def test_heads_are_compared_on_validation_and_the_best_is_named(trained):
+    run = trained(**BOTH)
+    validation, config = summary_of(run)["validation"], json.loads((run / "config.json").read_text())
+    assert list(validation) == list(HEADS) == list(config["heads"])
+    assert config["best"] == max(validation, key=lambda name: validation[name]["strict"])
+    assert validation["strong"]["strict"] > validation["documented"]["strict"]  # else the choice shows nothing
+    assert set(summary_of(run)["heads"]) == set(HEADS)
+
+
+def test_dropout_acts_in_training(trained):
+    plain, dropped = (trained(learning_rate=0.01, epochs=2, dropout=dropout) for dropout in (0, 0.5))
+    assert not torch.allclose(head_of(plain)["weight"], head_of(dropped)["weight"], atol=1e-3)
+
+
+# features of later epochs
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk", "auto"])
+def test_features_from_a_cache_make_the_same_heads_to_the_bit(trained, cache):
+    again = trained(**BOTH, cache=cache)
+    assert all(equal(head_of(again, head), head_of(trained(**BOTH, cache="ram"), head)) for head in HEADS)
+    assert not [name for name in siblings(again) if name.startswith(".")]
+
+
+def test_without_a_cache_the_heads_are_the_same_but_for_rounding(trained):
+    for head in HEADS:
+        none, ram = (head_of(trained(**BOTH, cache=cache), head) for cache in ("none", "ram"))
+        torch.testing.assert_close(none, ram, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_cache_spares_the_backbone_every_epoch_but_the_first(command, prepared, tmp_path, monkeypatch, cache):
+    read, call = [], features.Reader.__call__
+
+    def spy(self, token_ids, windows, *others):
+        read.append(int(windows.lengths.sum()))
+        return call(self, token_ids, windows, *others)
+
+    monkeypatch.setattr(features.Reader, "__call__", spy)
+    monkeypatch.setattr(train, "compare_heads", lambda *_: ({}, "documented"))
+    assert command(tmp_path / "run", epochs=3, cache=cache) == 0
+    windows = plain_windows(row_lengths(PIITokenDataset(prepared, "train")), MAX_LENGTH)
+    assert sum(read) == sum(stop - start for _, start, stop, *_ in windows)
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_cache_that_does_not_fit_is_refused_in_one_line(command, older_run, monkeypatch, cache):
+    monkeypatch.setattr(features, "free_memory", lambda: 1000)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
+    before = contents(older_run.parent)
+    command(older_run, epochs=2, cache=cache)
+    assert command.code == 2 and "--cache" in command.error() and "GiB" in command.error()
+    assert contents(older_run.parent) == before
+    assert command(older_run, epochs=1, cache=cache) == 0  # one epoch needs none
+
+
+def test_auto_goes_without_a_cache_where_none_fits(command, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "free_memory", lambda: 0)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    assert command(tmp_path / "run", **BOTH) == 0
+    assert equal(head_of(tmp_path / "run"), head_of(trained(**BOTH, cache="none")))
+
+
+@pytest.mark.parametrize("failure", [signal.SIGINT, signal.SIGKILL])
+def test_a_cache_on_the_disk_leaves_no_file_behind(command, tmp_path, failure):
+    def fail_in_the_second_epoch() -> None:
+        features.Cache.read = lambda *_: os.kill(os.getpid(), failure)
+
+    command.fork(tmp_path / "runs/mine", fail_in_the_second_epoch, epochs=2, cache="disk")
+    assert command.code == (130 if failure == signal.SIGINT else -9)
+    assert contents(tmp_path / "runs") == {}
+
+
+# layers that no head reads
+
+
+def without_upper_layers(folder: Path, layers: int) -> Path:
+    """A checkpoint with the first `layers` decoder layers alone, and a final norm that shows where it acts."""
+    weights = load_file(folder / "model.safetensors")
+    weights["norm.weight"].fill_(float("nan"))
+    above = {name for name in weights if name.startswith("layers.") and int(name.split(".")[1]) >= layers}
+    kept = {name: tensor for name, tensor in weights.items() if name not in above}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("layers", [[1], [0, 2], [0]])
+def test_layers_above_the_highest_that_is_read_are_never_built(command, trained, copied_backbone, tmp_path, layers):
+    flags = {"heads": "strong", "layers": layers, "strong_epochs": 1}
+    cut = without_upper_layers(copied_backbone, max(layers))
+    assert command(tmp_path / "run", **flags, backbone=cut) == 0
+    assert equal(head_of(tmp_path / "run", "strong"), head_of(trained(**flags), "strong"))
+    tagger, _ = runs.load_run(tmp_path / "run", torch.device("cpu"))
+    assert len(tagger.reader.backbone.layers) == max(layers)
+
+
+def test_beside_a_documented_head_all_layers_are_needed(command, copied_backbone, tmp_path):
+    command(tmp_path / "run", heads=HEADS, layers=1, backbone=without_upper_layers(copied_backbone, 1))
+    assert command.code == 2 and "lacks" in command.error()
 
 
 # the run folder
@@ -257,55 +567,61 @@ def test_a_run_folder_holds_what_the_design_names_and_nothing_else(command, tmp_
 
 
 def test_every_step_is_one_line_of_metrics(command, prepared, tmp_path):
-    assert command(tmp_path / "run", epochs=2, learning_rate=0.003) == 0
+    assert command(tmp_path / "run", heads=HEADS, epochs=2, learning_rate=0.003, strong_epochs=1) == 0
     records = metrics_of(tmp_path / "run")
     windows = len(plain_windows(row_lengths(PIITokenDataset(prepared, "train")), MAX_LENGTH))
     steps_an_epoch = -(-windows // 12)  # batches of 4, three a step
-    assert [record["step"] for record in records] == list(range(1, 2 * steps_an_epoch + 1))
-    assert [record["epoch"] for record in records] == [0] * steps_an_epoch + [1] * steps_an_epoch
-    assert {record["learning_rate"] for record in records} == {0.003}
+    both = [(step, head) for step in range(1, steps_an_epoch + 1) for head in HEADS]
+    alone = [(step, "documented") for step in range(steps_an_epoch + 1, 2 * steps_an_epoch + 1)]
+    assert [(record["step"], record["head"]) for record in records] == both + alone
+    assert [record["epoch"] for record in records] == [0] * 2 * steps_an_epoch + [1] * steps_an_epoch
+    assert {record["learning_rate"] for record in records if record["head"] == "documented"} == {0.003}
     assert all(record["loss"] > 0 and record["gradient_norm"] > 0 for record in records)
 
 
 def test_a_run_can_be_loaded_and_remembers_how_it_was_made(command, prepared, backbone, tmp_path):
     assert command(tmp_path / "run", seed=3, learning_rate=0.01) == 0
-    loaded, config = model.load_run(tmp_path / "run", torch.device("cpu"))
+    loaded, config = runs.load_run(tmp_path / "run", torch.device("cpu"))
     meta = json.loads((prepared / "meta.json").read_text())
     assert config["labels"] == meta["labels"] == ["O", "FIRSTNAME", "LASTNAME", "PIN"]
     assert config["tokenizer"] == meta["tokenizer"]
     assert config["backbone"]["name"] == str(backbone)
     assert config["max_length"] == MAX_LENGTH and config["seed"] == 3
-    assert config["flags"]["learning_rate"] == 0.01 and config["flags"]["batch_size"] == 4
+    assert config["flags"]["learning_rate"] == [0.01] and config["flags"]["batch_size"] == 4
     assert config["versions"]["torch"] == torch.__version__
-    saved = load_file(tmp_path / "run" / "documented/head.safetensors")
-    assert torch.equal(loaded.classifier.weight, saved["weight"])
+    assert config["heads"]["documented"]["layers"] == [DEPTH] and config["best"] == "documented"
+    assert equal(dict(loaded.head.state_dict()), head_of(tmp_path / "run"))
 
 
-def test_every_token_is_scored_exactly_once_an_epoch(command, prepared, tmp_path, monkeypatch):
-    seen, step = [], train.optimizer_step
+@pytest.mark.parametrize("head", HEADS)
+def test_every_token_is_scored_exactly_once_an_epoch(command, prepared, tmp_path, monkeypatch, head):
+    """Rows too: a spy hears every tag that a loss is taken of, and where its window says the token is."""
+    heard, step = [], Trainee.step
 
-    def spy(model, optimizer, features, labels, *others):
-        assert len(features) == len(labels)
-        seen.append(labels)
-        return step(model, optimizer, features, labels, *others)
+    def spy(self, a_step, features, tags):
+        own = tags[self.head.tags][a_step.scored]
+        heard.append(np.stack([a_step.windows.scored_tokens(), own.numpy()]))
+        return step(self, a_step, features, tags)
 
-    monkeypatch.setattr(train, "optimizer_step", spy)
-    assert command(tmp_path / "run", epochs=2) == 0
-    labels = np.load(prepared / "train/label_ids.npy")
-    assert torch.cat(seen).bincount().tolist() == (2 * np.bincount(labels)).tolist()
-    assert json.loads((tmp_path / "run/summary.json").read_text())["tokens"] == 2 * len(labels)
+    monkeypatch.setattr(Trainee, "step", spy)
+    assert command(tmp_path / "run", heads=head, epochs=2, strong_epochs=2) == 0
+    data = PIITokenDataset(prepared, "train")
+    examples = [data.example(row) for row in range(len(data))]
+    labels, begins = (list(chain.from_iterable(e[name] for e in examples)) for name in ("label_ids", "begins"))
+    gold = labels if head == "documented" else plain_bio(labels, begins).tolist()
+    assert Counter(map(tuple, np.concatenate(heard, axis=1).T.tolist())) == {pair: 2 for pair in enumerate(gold)}
+    assert summary_of(tmp_path / "run")["tokens"] == 2 * len(labels)
 
 
 def test_the_summary_counts_tokens_without_a_progress_bar_too(command, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "tqdm", partial(tqdm, disable=True))  # as TQDM_DISABLE=1 does
     assert command(tmp_path / "run") == 0
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert summary["tokens"] == len(np.load(prepared / "train/token_ids.npy"))
+    assert summary_of(tmp_path / "run")["tokens"] == len(np.load(prepared / "train/token_ids.npy"))
 
 
 def test_the_summary_agrees_with_the_data_and_the_metrics(command, prepared, tmp_path):
     assert command(tmp_path / "run") == 0
-    summary, records = json.loads((tmp_path / "run/summary.json").read_text()), metrics_of(tmp_path / "run")
+    summary, records = summary_of(tmp_path / "run"), metrics_of(tmp_path / "run")
     data = PIITokenDataset(prepared, "train")
     assert summary["examples"] == len(data)
     assert summary["windows"] == len(plain_windows(row_lengths(data), MAX_LENGTH)) > len(data)
@@ -314,9 +630,9 @@ def test_the_summary_agrees_with_the_data_and_the_metrics(command, prepared, tmp
 
 def test_the_same_command_gives_the_same_bytes_and_another_seed_others(command, tmp_path):
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        assert command(tmp_path / name, seed=seed, epochs=2) == 0
+        assert command(tmp_path / name, heads=HEADS, seed=seed, epochs=2, strong_epochs=2) == 0
     first, again, other = (contents(tmp_path / name) for name in ("first", "again", "other"))
-    for name in ("documented/head.safetensors", "metrics.jsonl"):
+    for name in ("documented/head.safetensors", "strong/head.safetensors", "metrics.jsonl"):
         assert first[name] == again[name] != other[name]
 
 
@@ -336,18 +652,21 @@ def test_a_new_run_replaces_the_older_one_whole(command, older_run):
     assert command(older_run) == 0
     assert "left-over.txt" not in contents(older_run)
     assert json.loads((older_run / "config.json").read_text())["labels"][0] == "O"
-    assert [path.name for path in older_run.parent.iterdir()] == ["mine"]
+    assert siblings(older_run) == ["mine"]
 
 
 def test_no_text_of_a_row_is_printed_or_written(command, prepared, copied_backbone, tmp_path):
     assert any(CANARY in text for text in PIITokenDataset(prepared, "train").to_dict()["texts"])
-    assert command(tmp_path / "runs/good") == 0
+    assert command(tmp_path / "runs/good", heads=HEADS, epochs=2, strong_epochs=1, cache="disk") == 0
     printed = [command.out + command.err]
+    assert command.fork(tmp_path / "runs/killed", at(1, runs, "save_state"), heads=HEADS, save_every=1) == -9
+    printed.append(command.out + command.err)
     with_weights(copied_backbone, lambda weights: weights["norm.weight"].fill_(float("nan")))
     assert command(tmp_path / "runs/bad", backbone=copied_backbone) == 1
     printed.append(command.out + command.err)
-    written = [path.read_bytes().decode("utf-8", "replace") for path in (tmp_path / "runs").rglob("*.json*")]
-    assert len(written) == 3
+    files = {str(path.relative_to(tmp_path / "runs")): path for path in (tmp_path / "runs").rglob("*.*")}
+    assert {"killed/resume.safetensors", "good/metrics.jsonl", "good/strong/head.safetensors"} <= set(files)
+    written = [path.read_bytes().decode("utf-8", "replace") for path in files.values() if path.is_file()]
     for text in printed + written:
         assert CANARY not in text and CANARY[:5] not in text and "parcel" not in text
 
@@ -361,7 +680,7 @@ def test_a_broken_weight_stops_at_the_step_that_meets_it(command, prepared, copi
     order = np.random.default_rng([0, 0]).permutation(len(windows)).tolist()
     steps = [order[i : i + 12] for i in range(0, len(order), 12)]
     holders_of = {}  # token id → the windows that hold it
-    for number, (row, start, stop, _) in enumerate(windows):
+    for number, (row, start, stop, *_) in enumerate(windows):
         for token in data[row]["input_ids"][start:stop].tolist():
             holders_of.setdefault(token, set()).add(number)
     token, step = next(
@@ -379,7 +698,7 @@ def test_a_broken_weight_stops_at_the_step_that_meets_it(command, prepared, copi
     named = re.search(r"rows ((?:\d+ ?)+)", message).group(1).split()
     assert set(map(int, named)) == {windows[i][0] for i in steps[step]}
     assert contents(older_run.parent) == before
-    assert [path.name for path in older_run.parent.iterdir()] == ["mine"]
+    assert siblings(older_run) == ["mine"]
 
 
 def test_a_nan_in_all_features_names_the_backbone_and_writes_nothing(command, copied_backbone, tmp_path):
@@ -394,29 +713,51 @@ def test_an_absurd_learning_rate_stops_and_writes_nothing(command, prepared, old
     windows = len(plain_windows(row_lengths(PIITokenDataset(prepared, "train")), MAX_LENGTH))
     before = contents(older_run.parent)
     assert command(older_run, learning_rate=1e30, batch_size=-(-windows // (3 * steps))) == 1
-    assert re.search(r"\bstep \d+\b.*\brows \d+\b", command.error()) and "--learning-rate" in command.error()
+    named = re.search(r"\bstep (\d+)\b.*\brows \d+\b", command.error())
+    assert named or f"step {steps} left weights" in command.error()  # of the last step no loss shows what it did
+    assert " --learning-rate" in command.error()
     assert contents(older_run.parent) == before
-    assert [path.name for path in older_run.parent.iterdir()] == ["mine"]
+    assert siblings(older_run) == ["mine"]
+
+
+def test_the_head_whose_learning_rate_is_absurd_is_named_with_its_flag(command, older_run):
+    before = contents(older_run.parent)
+    assert command(older_run, heads=HEADS, strong_learning_rate=[1e-3, 1e30], save_every=1) == 1
+    assert "strong@1e+30" in command.error() and " --strong-learning-rate" in command.error()
+    after = contents(older_run.parent)
+    assert {name: after[name] for name in before} == before and siblings(older_run) == ["mine"]
 
 
 # interruption
 
 
-@pytest.mark.parametrize("moment", ["optimizer_step", "scored_features", "save_head", "run_config"])
-def test_ctrl_c_leaves_an_older_run_whole_and_no_temporary_folder(command, older_run, monkeypatch, moment):
-    original = getattr(train, moment)
+@pytest.mark.parametrize(
+    ("owner", "moment"),
+    [
+        (Trainee, "step"),
+        (features.Reader, "__call__"),
+        (features.Cache, "read"),
+        (runs, "save_state"),
+        (runs, "save_head"),
+        (runs, "write"),
+    ],
+)
+def test_ctrl_c_leaves_an_older_run_whole_and_no_temporary_folder(command, older_run, monkeypatch, owner, moment):
+    original = getattr(owner, moment)
 
     def interrupted(*arguments):
         result = original(*arguments)
         signal.raise_signal(signal.SIGINT)
         return result
 
-    monkeypatch.setattr(train, moment, interrupted)
+    monkeypatch.setattr(owner, moment, interrupted)
     before = contents(older_run.parent)
-    assert command(older_run) == 130
+    assert command(older_run, epochs=2, save_every=1) == 130
     assert "interrupted" in command.error()
-    assert contents(older_run.parent) == before
-    assert [path.name for path in older_run.parent.iterdir()] == ["mine"]
+    after = contents(older_run.parent)
+    assert "mine/resume.safetensors" in after or moment in ("step", "__call__")
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) <= {"mine/resume.safetensors"} and siblings(older_run) == ["mine"]
 
 
 def test_ctrl_c_while_the_new_run_takes_the_older_ones_place_leaves_one_of_them_whole(command, older_run, monkeypatch):
@@ -431,7 +772,222 @@ def test_ctrl_c_while_the_new_run_takes_the_older_ones_place_leaves_one_of_them_
     before = contents(older_run.parent)
     assert command(older_run) == 130
     assert contents(older_run.parent) == before
-    assert [path.name for path in older_run.parent.iterdir()] == ["mine"]
+    assert siblings(older_run) == ["mine"]
+
+
+# resuming
+
+
+def at(count: int, owner: object, name: str, signal_number: int = signal.SIGKILL) -> Callable[[], None]:
+    """What makes a process kill itself when `owner.name` was called `count` times."""
+
+    def arm() -> None:
+        original, calls = getattr(owner, name), 0
+
+        def counted(*arguments, **named):
+            nonlocal calls
+            result = original(*arguments, **named)
+            if (calls := calls + 1) == count:
+                os.kill(os.getpid(), signal_number)
+            return result
+
+        setattr(owner, name, counted)
+
+    return arm
+
+
+WHILE_WRITING = at(1, runs, "save_head")
+
+
+def half_a_state() -> None:
+    """The second state is only half written when the process is killed."""
+    save, calls = runs.save_file, 0
+
+    def save_half(tensors, path, metadata=None):
+        nonlocal calls
+        save(tensors, path, metadata)
+        if metadata and (calls := calls + 1) == 2:
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    runs.save_file = save_half
+
+
+@pytest.fixture
+def short_stretches(monkeypatch) -> None:
+    monkeypatch.setitem(train.STEPS_AHEAD, "cpu", 3)
+
+
+@pytest.fixture(scope="session")
+def in_short_stretches(trained) -> Callable[..., Path]:
+    """`trained` with the stretches of the fixture above: the strong head is standardised on the first one."""
+
+    def train_it(**flags) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(train.STEPS_AHEAD, "cpu", 3)
+            return trained(**flags, save_every=3)
+
+    return train_it
+
+
+def dropped_out(**flags) -> dict:
+    """Dropout is on, so that random numbers must be the same too."""
+    return {"learning_rate": 0.01, "dropout": 0.3, "strong_dropout": 0.3, **flags}
+
+
+@pytest.mark.usefixtures("short_stretches")
+@pytest.mark.parametrize(
+    ("moment", "flags"),
+    [
+        (at(1, runs, "save_state"), dropped_out(epochs=2)),
+        (at(3, runs, "save_state"), dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),
+        (at(11, Trainee, "step"), dropped_out(epochs=2)),  # in the middle of a stretch of the first epoch
+        (at(55, Trainee, "step"), dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),  # of a later epoch
+        (at(2, features.Cache, "read"), dropped_out(heads="strong", strong_epochs=2, cache="disk")),
+        (at(10, runs, "save_state"), dropped_out(heads="strong", strong_epochs=2, cache="none")),
+        (half_a_state, dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),
+        (WHILE_WRITING, dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),
+    ],
+)
+def test_a_killed_run_that_is_resumed_ends_with_the_same_bytes(
+    command, in_short_stretches, older_run, monkeypatch, moment, flags
+):
+    before = contents(older_run)
+    assert command.fork(older_run, moment, **flags, save_every=3) == -9
+    after = contents(older_run)
+    assert "resume.safetensors" in after
+    assert {name: after[name] for name in before} == before  # the older run is whole
+    whole, done, step = in_short_stretches(**flags), [], Trainee.step
+    monkeypatch.setattr(Trainee, "step", lambda self, *rest: done.append(self) or step(self, *rest))
+    assert command(older_run, **flags, save_every=3, resume=True) == 0, command.err
+    heads = flags.get("heads", "documented")
+    for head in [heads] if isinstance(heads, str) else heads:
+        assert equal(head_of(older_run, head), head_of(whole, head))
+    assert metrics_of(older_run) == metrics_of(whole)
+    assert len(done) < len(metrics_of(whole))  # what was saved was not done again
+    assert set(contents(older_run)) == set(contents(whole))  # the state is gone
+    assert siblings(older_run) == ["mine"] or moment is WHILE_WRITING  # a folder with heads in it is not deleted
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_a_run_that_is_killed_again_and_again_gets_there_and_leaves_nothing(command, in_short_stretches, tmp_path):
+    flags, run = dropped_out(heads=HEADS, epochs=2, strong_epochs=2), tmp_path / "runs/mine"
+    for number in range(4):
+        assert command.fork(run, at(2, runs, "save_state"), **flags, save_every=3, resume=number > 0) == -9
+        assert len(siblings(run)) <= 2 and len(contents(run.parent)) == 1
+    assert command(run, **flags, save_every=3, resume=True) == 0
+    whole = in_short_stretches(**flags)
+    assert all(equal(head_of(run, head), head_of(whole, head)) for head in HEADS)
+    assert siblings(run) == ["mine"] and set(contents(run)) == set(contents(whole))
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_a_state_that_was_never_whole_stops_no_later_run(command, tmp_path):
+    def kill_in_the_first_save() -> None:
+        runs.save_file = lambda tensors, path, metadata: (path.write_bytes(b"half"), os.kill(os.getpid(), 9))
+
+    run = tmp_path / "runs/mine"
+    assert command.fork(run, kill_in_the_first_save, save_every=1) == -9
+    assert len(contents(run)) == 1
+    assert command(run) == 0, command.err
+    assert len(contents(run)) == 4 and siblings(run) == ["mine"]
+
+
+def test_a_state_is_gone_on_from_where_stretches_end_elsewhere(command, trained, tmp_path, monkeypatch):
+    """As on another device, which runs further ahead."""
+    monkeypatch.setitem(train.STEPS_AHEAD, "cpu", 5)
+    run = tmp_path / "run"
+    assert command.fork(run, at(1, runs, "save_state"), learning_rate=0.01, epochs=2, save_every=1) == -9
+    monkeypatch.setitem(train.STEPS_AHEAD, "cpu", 16)
+    assert command(run, learning_rate=0.01, epochs=2, resume=True) == 0
+    whole = trained(learning_rate=0.01, epochs=2)
+    assert [record["step"] for record in metrics_of(run)] == [record["step"] for record in metrics_of(whole)]
+    torch.testing.assert_close(head_of(run), head_of(whole), rtol=0, atol=1e-6)
+
+
+def test_resuming_without_a_state_starts_from_scratch(command, trained, tmp_path):
+    assert command(tmp_path / "run", learning_rate=0.01, epochs=2, resume=True) == 0
+    assert equal(head_of(tmp_path / "run"), head_of(trained(learning_rate=0.01, epochs=2)))
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(command, tmp_path):
+    assert command(tmp_path / "runs/mine") == 0
+    before = contents(tmp_path / "runs")
+    assert command(tmp_path / "runs/mine", resume=True) == 0
+    assert "complete" in command.out and len(command.out.splitlines()) == 1
+    assert contents(tmp_path / "runs") == before and siblings(tmp_path / "runs/mine") == ["mine"]
+    assert command(tmp_path / "runs/mine", resume=True, seed=1) == 0  # another run is not complete
+    assert contents(tmp_path / "runs") != before
+
+
+@pytest.fixture
+def killed(command, older_run) -> Path:
+    assert command.fork(older_run, at(1, runs, "save_state"), save_every=1) == -9
+    return older_run
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"learning_rate": 0.02},
+        {"epochs": 2},
+        {"dropout": 0.2},
+        {"seed": 1},
+        {"batch_size": 3},
+        {"max_length": 12},
+        {"max_grad_norm": 2},
+        {"heads": HEADS},
+        {"precision": "fp8"},
+    ],
+)
+def test_a_state_of_other_flags_is_refused_in_one_line(command, killed, flags):
+    before = contents(killed.parent)
+    command(killed, resume=True, **flags)
+    assert command.code == 2 and "--resume" in command.error() and "resume.safetensors" in command.error()
+    assert contents(killed.parent) == before
+
+
+def test_a_state_of_other_data_is_refused_in_one_line(command, older_run, copied_prepared, tmp_path):
+    killed = older_run
+    assert command.fork(killed, at(1, runs, "save_state"), save_every=1, data=copied_prepared) == -9
+    other = write_prepared(tmp_path / "other", 70, "--validation-fraction", "0.1")
+    shutil.rmtree(copied_prepared)
+    other.rename(copied_prepared)  # where the first data was
+    command(killed, data=copied_prepared, resume=True)
+    assert command.code == 2 and "--resume" in command.error()
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "no metadata", "another head", "no log", "shapes"])
+def test_a_damaged_state_is_refused_in_one_line(command, killed, damage):
+    path = killed / "resume.safetensors"
+    tensors = load_file(path)
+    with runs.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "text":
+        path.write_text("{}" * 50)
+    elif damage == "no metadata":
+        save_file(tensors, path)
+    elif damage == "another head":
+        save_file({name.replace("documented", "strong"): tensor for name, tensor in tensors.items()}, path, metadata)
+    elif damage == "no log":
+        save_file({name: tensor for name, tensor in tensors.items() if "log" not in name}, path, metadata)
+    else:
+        save_file({name: tensor[:1] if tensor.dim() else tensor for name, tensor in tensors.items()}, path, metadata)
+    before = contents(killed.parent)
+    command(killed, resume=True)
+    assert command.code == 2 and "resume.safetensors" in command.error() and "damaged" in command.error()
+    assert contents(killed.parent) == before
+
+
+def test_a_state_is_ignored_without_resume_and_gone_afterwards(command, trained, killed):
+    (killed / "resume.safetensors").write_bytes(b"damaged")
+    assert command(killed, learning_rate=0.01, epochs=2) == 0
+    assert equal(head_of(killed), head_of(trained(learning_rate=0.01, epochs=2)))
+    assert "resume.safetensors" not in contents(killed)
 
 
 # mistakes of the user
@@ -463,6 +1019,16 @@ def assert_one_line(command: Command, code: int = 2) -> None:
         ("--seed", "1" + 30 * "0"),
         ("--seed", "x"),
         ("--nonsense", "1"),
+        ("--heads", "weak"),
+        ("--layers", "x"),
+        ("--layers", "-1"),
+        ("--layers", "4"),
+        ("--strong-learning-rate", "0"),
+        ("--strong-epochs", "0"),
+        ("--cache", "tape"),
+        ("--save-every", "0"),
+        ("--precision", "fp4"),
+        ("--tokens-per-forward", "0"),
         ("--data", "nowhere"),
         ("--backbone", "./nowhere"),
     ],
@@ -473,6 +1039,14 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(command, older_run, flag, value)
     assert_one_line(command)
     assert value in command.err or flag in command.err
     assert contents(older_run.parent) == before
+
+
+@pytest.mark.parametrize("option", ["heads", "learning_rate", "strong_learning_rate"])
+def test_the_same_thing_twice_is_one_line(command, tmp_path, option):
+    value = ["strong"] * 2 if option == "heads" else [1e-3, 0.001]
+    command(tmp_path / "run", **{option: value})
+    assert_one_line(command)
+    assert "--" + option.replace("_", "-") in command.err and not (tmp_path / "run").exists()
 
 
 def test_data_without_training_rows_is_one_line(command, tmp_path):
