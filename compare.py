@@ -17,8 +17,9 @@ from prepare import choose_validation
 from processes import Processes
 from rows import skeleton
 from spans import bio_tags, count_transitions, starts_of
+from steps import Step, tags_of
 from tagging import Tagger, fit_calibration
-from trainee import Plan, Step, Trainee, tags_of
+from trainee import Plan, Trainee
 
 SAMPLE_ROWS, DEVELOPMENT_SHARE, QUICK_STEPS = 1200, 0.25, 150  # of --layers auto
 

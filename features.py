@@ -67,6 +67,23 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
+def fetch(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Start to copy a tensor to the host; the function returned gives it, and waits for this copy alone: not for
+    what a GPU was given to do since."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu
+    copied = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    copied.copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> torch.Tensor:
+        arrived.synchronize()
+        return copied
+
+    return wait
+
+
 def columns_of(layers: Sequence[int], wanted: Sequence[int], hidden_size: int) -> slice | torch.Tensor:
     """Which features belong to the `wanted` layers, where `layers` stand side by side: a slice where that suffices."""
     places = [list(layers).index(layer) for layer in wanted]

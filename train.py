@@ -5,7 +5,7 @@ import math
 import platform
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,13 @@ from backbone import (
 from common import Parser, UserError, fraction, positive_float, positive_int, run, seed
 from compare import choose_layers, compare_heads, default_layers
 from dataset import PIITokenDataset, Windows, make_windows
-from features import CACHES, Cache, Reader, choose_cache, to_device
+from features import CACHES, Cache, Reader, choose_cache, fetch, to_device
 from heads import BIO, DOCUMENTED, KINDS, STRONG
 from processes import Processes
-from spans import bio_tags, count_transitions, starts_of
+from spans import bio_tags, count_transitions
+from steps import Step, stretches, tags_of
 from tagging import Tagger
-from trainee import Plan, Step, Trainee, tags_of
+from trainee import Plan, Trainee
 
 # optimizer steps whose features are computed together: the backbone waits for no optimizer, and the more windows are
 # sorted by length at a time, the less padding is left
@@ -246,12 +247,13 @@ def train(
     epochs = max(trainee.plan.epochs for trainee in trainees)
     cache = build_cache(reader, windows, epochs, arguments, processes)
     done = saved = runs.load_state(arguments.output, trainees, belongs_to) if arguments.resume else 0
+    ahead = STEPS_AHEAD.get(processes.device.type, 16)
     tokens, late = 0, None
     progress = {"total": epochs * int(windows.scored_counts.sum()), "unit": " tok", "unit_scale": True}
     with tqdm(**progress, disable=None if processes.rank == 0 else True) as bar:
         for epoch in range(epochs):
             active = [trainee for trainee in trainees if epoch < trainee.plan.epochs]
-            for steps, chosen in stretches(windows, epoch, arguments, processes):
+            for steps, chosen in stretches(windows, epoch, windows_a_step(arguments), ahead, arguments.seed, processes):
                 bar.update(sum(step.count for step in steps))
                 if steps[-1].number <= done and (epoch or not cache):
                     continue
@@ -270,7 +272,8 @@ def train(
                 tags = tags_of(data, windows[chosen], {trainee.head.tags for trainee in active})
                 tags = {scheme: to_device(array, reader.device) for scheme, array in tags.items()}
                 log = [trainee.step(step, features, tags) for step in steps for trainee in active]
-                log = torch.stack([*log, features.isfinite().all().expand(2)]).to("cpu", non_blocking=True)
+                log = fetch(torch.stack([*log, features.isfinite().all().expand(2)]))
+                del features  # or two stretches' would be held at once
                 if late:  # read one stretch late, so that a GPU never waits for the host
                     read_log(*late)
                 late = (log, steps, active)
@@ -310,45 +313,10 @@ def build_cache(
     return Cache(own, reader.width, reader.backbone.dtype, arguments.output.parent if kind == "disk" else None)
 
 
-def stretches(
-    windows: Windows, epoch: int, arguments: argparse.Namespace, processes: Processes
-) -> Iterator[tuple[list[Step], np.ndarray]]:
-    """An epoch's steps in their order, as many together as the backbone runs ahead of the optimizer, each time with
-    the indices of this process's windows: window i is read by process i modulo their number, in every epoch."""
-    order = np.random.default_rng([arguments.seed, epoch]).permutation(len(windows))
-    batches = list(slices(order, windows_a_step(arguments)))
-    number = epoch * len(batches)
-    for together in slices(batches, STEPS_AHEAD.get(processes.device.type, 16)):
-        own = [batch[batch % processes.world == processes.rank] for batch in together]
-        token_ends = starts_of(np.array([windows.lengths[batch].sum() for batch in own]))
-        scored_ends = starts_of(np.array([windows.scored_counts[batch].sum() for batch in own]))
-        steps = []
-        for i, batch in enumerate(together):
-            number += 1
-            steps.append(
-                Step(
-                    number=number,
-                    rows=windows.row[batch],
-                    windows=windows[own[i]],
-                    tokens=slice(token_ends[i], token_ends[i + 1]),
-                    scored=slice(scored_ends[i], scored_ends[i + 1]),
-                    count=int(windows.scored_counts[batch].sum()),
-                )
-            )
-        yield steps, np.concatenate(own)
-
-
-def slices(sequence: Sequence, size: int) -> Iterator[Sequence]:
-    """The sequence, `size` entries at a time."""
-    return (sequence[start : start + size] for start in range(0, len(sequence), size))
-
-
-def read_log(log: torch.Tensor, steps: Sequence[Step], active: Sequence[Trainee]) -> None:
-    """Append a stretch's losses and gradient norms to the heads' logs. `log` [steps x heads + 1, 2]: the last row says
-    whether the features were finite. Raises UserError where a number is not; no state is saved then."""
-    if log.device.type == "cpu" and torch.cuda.is_available():
-        torch.cuda.current_stream().synchronize()  # the copy was not waited for
-    *rows, (finite, _) = log.tolist()
+def read_log(log: Callable[[], torch.Tensor], steps: Sequence[Step], active: Sequence[Trainee]) -> None:
+    """Append a stretch's losses and gradient norms to the heads' logs. `log` gives [steps x heads + 1, 2]: the last
+    row says whether the features were finite. Raises UserError where a number is not; no state is saved then."""
+    *rows, (finite, _) = log().tolist()
     for i, (loss, norm) in enumerate(rows):
         step, trainee = steps[i // len(active)], active[i % len(active)]
         if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -2,18 +2,17 @@
 
 import math
 import zlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dataset import PIITokenDataset, Windows
 from features import Reader, columns_of, to_device
-from heads import BIO, PLAIN, build_head
+from heads import build_head
 from processes import Processes
-from spans import Transitions, bio_tags
+from spans import Transitions
+from steps import Step
 
 WARM_UP = 0.1  # share of a strong head's steps in which its learning rate rises
 
@@ -38,17 +37,6 @@ class Plan(NamedTuple):
         if step <= warm:
             return self.learning_rate * step / warm
         return self.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm))) / 2
-
-
-class Step(NamedTuple):
-    """One optimizer step, as one process sees it. Its windows stand side by side with those of other steps."""
-
-    number: int  # 1, 2, ... over all epochs
-    rows: np.ndarray  # rows of all processes' windows, to name them when something is wrong
-    windows: Windows  # this process's
-    tokens: slice  # its windows' tokens among the features
-    scored: slice  # its windows' scored tokens among the tags
-    count: int  # scored tokens of all processes' windows
 
 
 class Trainee:
@@ -142,15 +130,3 @@ class Trainee:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.log = own["log"].tolist()
-
-
-def tags_of(data: PIITokenDataset, windows: Windows, schemes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Tags of the windows' scored tokens in each tag scheme: [scored tokens] int64."""
-    tokens = windows.scored_tokens()
-    label_ids = data.split.tokens["label_ids"][tokens]
-    tags = {}
-    if PLAIN in schemes:
-        tags[PLAIN] = label_ids.astype(np.int64)
-    if BIO in schemes:
-        tags[BIO] = bio_tags(label_ids, data.split.tokens["begins"][tokens]).astype(np.int64)
-    return tags
