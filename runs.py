@@ -7,11 +7,11 @@ import json
 import math
 import platform
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -97,7 +97,7 @@ def write(
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            "transformers": version("transformers"),
             "numpy": np.__version__,
         },
         "seed": flags["seed"],

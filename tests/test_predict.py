@@ -597,7 +597,9 @@ RUN_FAULTS = {
     "no head": lambda run: (run / "documented" / "head.safetensors").unlink(),
     "another tokenizer": lambda run: change_config(run, tokenizer={"sha256": "0" * 64, "vocab_size": 131072}),
     "a label too many": lambda run: change_config(run, labels=[*LABELS, "TOWN"]),
-    "a backbone that is gone": lambda run: change_config(run, backbone={"name": str(run / "none"), "precision": "bf16"}),
+    "a backbone that is gone": lambda run: change_config(
+        run, backbone={"name": str(run / "none"), "precision": "bf16"}
+    ),
 }
 
 
