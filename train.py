@@ -38,7 +38,7 @@ from trainee import Plan, Trainee
 # optimizer steps whose features are computed together: the backbone waits for no optimizer, and the more windows are
 # sorted by length at a time, the less padding is left
 STEPS_AHEAD = {"cuda": 48, "cpu": 16}
-STRONG_STEPS, STRONG_EPOCHS = 1000, 40  # a strong head makes at least so many steps, but in no more epochs than that
+STRONG_STEPS, STRONG_EPOCHS = 2500, 40  # a strong head makes so many steps, but in no more epochs than that
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,7 +60,7 @@ def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
         processes.print(f"{arguments.output} is complete: nothing to resume")
         return
     trainees = build_trainees(plans, reader, data, windows, arguments, processes)
-    processes.print(describe(reader, data, windows, arguments))
+    processes.print(describe(reader, data, windows, plans, arguments))
 
     with runs.run_folder(arguments.output, processes) as folder:
         loaded = time.perf_counter()
@@ -156,11 +156,15 @@ def build_reader(
         layers = choose_layers(backbone, data, windows, arguments, processes)
         if DOCUMENTED not in arguments.heads:
             cut_layers(backbone, max(layers))
-    if processes.device.type == "cuda" and not arguments.no_compile:
-        compile_layers(backbone)
     read = {depth} if DOCUMENTED in arguments.heads else set()
     read |= set(layers) if STRONG in arguments.heads else set()
-    return Reader(backbone, sorted(read), arguments.tokens_per_forward), layers
+    reader = Reader(backbone, sorted(read), arguments.tokens_per_forward)
+    if processes.device.type == "cuda" and not arguments.no_compile:
+        started = time.perf_counter()
+        compile_layers(backbone)
+        reader(data.split.tokens["token_ids"], windows[:64]).sum().item()  # the compiler works on the first batches
+        processes.print(f"compiled the backbone's layers in {time.perf_counter() - started:.1f} s")
+    return reader, layers
 
 
 def strong_layers(arguments: argparse.Namespace, depth: int) -> list[int]:
@@ -223,14 +227,26 @@ def build_trainees(
     ]
 
 
-def describe(reader: Reader, data: PIITokenDataset, windows: Windows, arguments: argparse.Namespace) -> str:
+def describe(
+    reader: Reader, data: PIITokenDataset, windows: Windows, plans: Sequence[Plan], arguments: argparse.Namespace
+) -> str:
+    """What is about to be trained, on what and why so."""
     dtype = str(reader.backbone.dtype).removeprefix("torch.")
-    return (
+    if dtype == "float16":
+        dtype = "float16 (this GPU has no bfloat16)"
+    lines = [
         f"device: {device_name(reader.device)}   backbone: {arguments.backbone}, {dtype}"
-        f"{', fp8' if arguments.precision == 'fp8' else ''}, layers {', '.join(map(str, reader.layers))}\n"
+        f"{', matrices in float8' if arguments.precision == 'fp8' else ''}",
         f"data: {len(data)} rows, {len(windows)} windows, {len(data.split.tokens['token_ids'])} tokens, "
-        f"{data.num_labels} labels"
-    )
+        f"{data.num_labels} labels",
+    ]
+    why = {None: "default depths, see docs/accuracy.md", ("auto",): "best on a part of the training rows"}
+    given = arguments.layers and tuple(arguments.layers)
+    for plan in plans:
+        reason = f" ({why.get(given, 'as told')})" if plan.kind == STRONG else ""
+        layers = f"layer{'s' * (len(plan.layers) > 1)} {', '.join(map(str, plan.layers))}{reason}"
+        lines.append(f"{plan.name}: {layers}, learning rate {plan.learning_rate:g}, {plan.epochs} epochs")
+    return "\n".join(lines)
 
 
 def train(
