@@ -383,7 +383,7 @@ def test_the_strong_head_equals_a_plain_loop_over_single_windows(command, prepar
     plain.load_state_dict(started)
     before = copy.deepcopy(plain.state_dict())
     mean, deviation = plain_strong_loop(
-        plain, plain_backbone(backbone), data, [1, 2], 2e-3, epochs=2, seed=3, size=12, first_steps=16
+        plain, plain_backbone(backbone), data, [1, 2], 2e-3, epochs=2, seed=3, size=12, first_steps=1
     )
     assert summary_of(tmp_path / "run")["steps"] >= 20
     assert min((plain.state_dict()[name] - before[name]).abs().max() for name in before) > 1e-3
