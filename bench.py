@@ -37,12 +37,13 @@ from store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, Rows, SplitWr
 from train import peak_memory
 from trainee import Plan, Trainee
 
-ROUNDS = 3  # of each pair, in turn; the median ratio counts, since machines are shared and noisy
+ROUNDS = 3  # of each way, in turn; the median ratio counts, since machines are shared and noisy
 ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many
 BATCH, ACCUMULATION, MAX_LENGTH = 12, 3, 96  # the documented recipe
 FULL_EXAMPLES, FULL_TOKENS = 94_463, 5_500_000  # of one epoch over pii-masking-200k in English and French
 MATMUL_SIZE = {"cuda": 8192, "cpu": 2048}
-WINDOWS = {"cuda": 36 * 192, "cpu": 36 * 6}
+WINDOWS = {"cuda": 36 * 192, "cpu": 36 * 24}
+RECIPE_SHARE = 4  # the recipe trains on one window in so many: its speed does not depend on how many there are
 DEFAULT_BACKBONES = {"cuda": "random:ministral-8b"}
 STANDIN = "backbones/smollm2-tekken"
 RECIPE, ONE_HEAD, TWO_EPOCHS, LATER_EPOCH = "plain recipe", "one documented head", "two epochs", "its second epoch"
@@ -58,10 +59,12 @@ def main(argv: list[str] | None = None) -> None:
         if not len(data):
             raise UserError(f"{folder} has no {arguments.split} rows: choose another --split")
         report = {"device": device_name(device), "backbone": backbone, "data": str(arguments.data or "random tokens")}
-        print(f"device: {report['device']}   backbone: {backbone}   data: {report['data']}, {ROUNDS} rounds\n")
+        print(
+            f"device: {report['device']}   backbone: {backbone}   data: {report['data']}, {arguments.rounds} rounds\n"
+        )
         report["training"] = bench_training(backbone, device, data, arguments, Path(temporary))
         if arguments.data:
-            report["prepare"] = bench_prepare(data)
+            report["prepare"] = bench_prepare(data, arguments.rounds)
         if arguments.run:
             report["predict"] = bench_predict(data, arguments)
     if arguments.json:
@@ -74,7 +77,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--backbone", help=f"hub id, folder or random:ministral-8b ({STANDIN} on a CPU, else random)")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["bf16"], help="of the backbone (bf16)")
-    parser.add_argument("--windows", type=positive_int, help="to train on in a round (6912 on a GPU, 216 on a CPU)")
+    parser.add_argument("--windows", type=positive_int, help="to train on in a round (6912 on a GPU, 864 on a CPU)")
+    parser.add_argument("--rounds", type=positive_int, default=ROUNDS, help=f"of each way, in turn ({ROUNDS})")
     parser.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
     parser.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
     parser.add_argument("--run", type=Path, help="run folder: measure predict.py too")
@@ -91,21 +95,24 @@ def bench_training(
 ) -> dict:
     """The plain recipe, then the engine with one head and with three, and the epochs after the first."""
     windows = make_windows(data.split.example_offsets, MAX_LENGTH)
-    windows = windows[: arguments.windows or WINDOWS.get(device.type, 216)]
+    windows = windows[: arguments.windows or WINDOWS.get(device.type, 864)]
     tokens, rate = int(windows.scored_counts.sum()), matmul_rate(device)
     print(f"training on {len(windows)} windows, {tokens} scored tokens; matrix products at {rate / 1e12:.2f} TFLOP/s")
     print(f"{'':<34}{'tokens/s':>10}{'of matmul':>10}{'x recipe':>9}{'GiB':>7}{'full epoch':>12}")
     report = {"windows": len(windows), "tokens": tokens, "matmul_flops": rate, "ways": {}}
     for precision in arguments.precision:
         backbone = load_backbone(name, backbone_dtype(device), precision=precision, device=device)
-        measured = measure_in_turn(training_ways(backbone, device, data, windows, arguments, folder), device)
+        ways = training_ways(backbone, device, data, windows, arguments, folder)
+        measured = measure_in_turn(ways, device, arguments.rounds)
+        computed_in = precision if precision == "fp8" else str(backbone.dtype).removeprefix("torch.")
         for way, entry in training_figures(measured, tokens, rate, backbone).items():
-            report["ways"][f"{way}, {precision}"] = entry
+            report["ways"][f"{way}, {computed_in}"] = entry
+            share = percent(entry["share_of_matmul"])
             print(
-                f"{f'{way}, {precision}':<34}{entry['tokens_per_second']:>10.0f}{percent(entry['share_of_matmul']):>10}"
+                f"{f'{way}, {computed_in}':<34}{entry['tokens_per_second']:>10.0f}{share:>10}"
                 f"{entry['times_recipe']:>9.2f}{entry['peak_gib']:>7.2f}{duration(entry['full_epoch_seconds']):>12}"
             )
-        del backbone
+        del backbone, ways
         gc.collect()
     print()
     return report
@@ -129,7 +136,9 @@ def training_ways(
     def recipe() -> float:
         for layer in compiled and decoder_layers(backbone):
             layer.__dict__.pop("forward", None)  # back to the class's own
-        return plain_recipe(backbone, device, data, windows)
+        some = windows[: max(BATCH, len(windows) // RECIPE_SHARE)]
+        share = some.scored_counts.sum() / windows.scored_counts.sum()
+        return plain_recipe(backbone, device, data, some) / float(share)
 
     def engine(heads: list, epochs: int = 1) -> float:
         if device.type == "cuda" and not arguments.no_compile:
@@ -152,10 +161,10 @@ def training_ways(
     }
 
 
-def measure_in_turn(ways: dict[str, Callable[[], float]], device: torch.device) -> dict[str, dict]:
+def measure_in_turn(ways: dict[str, Callable[[], float]], device: torch.device, rounds: int) -> dict[str, dict]:
     """Way → {"seconds": of each round, "peak_gib"}; every round runs all ways, one after the other."""
     measured = {name: {"seconds": [], "peak_gib": 0.0} for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, way in ways.items():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
@@ -294,7 +303,7 @@ def run_engine(
 # preparing and predicting
 
 
-def bench_prepare(data: PIITokenDataset) -> dict:
+def bench_prepare(data: PIITokenDataset, rounds: int) -> dict:
     """prepare.py against what the tokenizer alone takes in one process, called as its users call it."""
     import prepare
     import tekken
@@ -318,7 +327,7 @@ def bench_prepare(data: PIITokenDataset) -> dict:
                 prepare.main(["--input", str(raw), "--output", f"{folder}/prepared"])
 
         tokens = times * int(rows.token_counts.sum())
-        return compare(("bare encode", bare_encode), ("prepare.py", prepare_rows), times * len(texts), tokens)
+        return compare(("bare encode", bare_encode), ("prepare.py", prepare_rows), times * len(texts), tokens, rounds)
 
 
 def bench_predict(data: PIITokenDataset, arguments: argparse.Namespace) -> dict:
@@ -334,14 +343,15 @@ def bench_predict(data: PIITokenDataset, arguments: argparse.Namespace) -> dict:
         ("predict", lambda: list(redactor.redact(texts))),
         len(texts),
         int(offsets[-1]),
+        arguments.rounds,
     )
     add_presidio(texts, report)
     return report
 
 
-def compare(first: tuple[str, Callable], second: tuple[str, Callable], rows: int, tokens: int) -> dict:
+def compare(first: tuple[str, Callable], second: tuple[str, Callable], rows: int, tokens: int, rounds: int) -> dict:
     """Median seconds of both, measured in turn, and the median of second / first."""
-    seconds = np.array([[timed(first[1]), timed(second[1])] for _ in range(ROUNDS)])
+    seconds = np.array([[timed(first[1]), timed(second[1])] for _ in range(rounds)])
     medians = dict(zip((first[0], second[0]), np.median(seconds, axis=0).tolist(), strict=True))
     for name, value in medians.items():
         print(f"{name:<18}{value:>9.2f} s{rows / value:>11.1f} rows/s{tokens / value:>12.0f} tokens/s")
