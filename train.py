@@ -96,19 +96,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-length", type=positive_int, default=96, help="tokens a window (96); nothing is cut")
     parser.add_argument("--gradient-accumulation-steps", type=positive_int, default=3, help="batches a step (3)")
     parser.add_argument("--max-grad-norm", type=positive_float, default=1.0, help="gradients are clipped to it (1.0)")
-    documented = parser.add_argument_group("the documented head")
+    documented = parser.add_argument_group("the documented head (the strong one, where it is trained alone)")
     documented.add_argument(
-        "--learning-rate", type=positive_float, nargs="+", default=[1e-5], help="of AdamW (1e-5); several: a head each"
+        "--learning-rate", type=positive_float, nargs="+", help="of AdamW (1e-5); several: a head each"
     )
-    documented.add_argument("--epochs", type=positive_int, default=1)
-    documented.add_argument("--dropout", type=fraction, default=0.1)
+    documented.add_argument("--epochs", type=positive_int, help="(1)")
+    documented.add_argument("--dropout", type=fraction, help="(0.1)")
     strong = parser.add_argument_group("the strong head")
     strong.add_argument(
         "--layers", nargs="+", help="of the backbone, that it reads; auto tries several (default: at 0.4, 0.6, 0.8)"
     )
-    strong.add_argument("--strong-learning-rate", type=positive_float, nargs="+", default=[2e-3], help="(2e-3)")
+    strong.add_argument("--strong-learning-rate", type=positive_float, nargs="+", help="(2e-3)")
     strong.add_argument("--strong-epochs", type=positive_int, help=f"(as many as make {STRONG_STEPS} steps)")
-    strong.add_argument("--strong-dropout", type=fraction, default=0.3)
+    strong.add_argument("--strong-dropout", type=fraction, help="(0.3)")
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the backbone (bf16)")
     machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
@@ -119,10 +119,26 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     machine.add_argument("--resume", action="store_true", help="go on from the last state in --output")
     parser.add_argument("--seed", type=seed, default=0)
     arguments = parser.parse_args(argv)
+    settle_head_flags(arguments)
     for option in ("heads", "learning_rate", "strong_learning_rate"):
         if len(set(values := getattr(arguments, option))) < len(values):
             raise UserError(f"--{option.replace('_', '-')} names one of them twice")
     return arguments
+
+
+def settle_head_flags(arguments: argparse.Namespace) -> None:
+    """Fill in each head's defaults. Raises UserError at a flag of the strong head where none is trained."""
+    for name in ("learning_rate", "epochs", "dropout"):
+        if arguments.heads == [STRONG] and getattr(arguments, f"strong_{name}") is None:
+            setattr(arguments, f"strong_{name}", getattr(arguments, name))
+    for name in ("layers", "strong_learning_rate", "strong_epochs", "strong_dropout"):
+        if STRONG not in arguments.heads and getattr(arguments, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} is the strong head's: add --heads {DOCUMENTED} {STRONG}")
+    defaults = {"learning_rate": [1e-5], "epochs": 1, "dropout": 0.1}
+    defaults |= {"strong_learning_rate": [2e-3], "strong_dropout": 0.3}
+    for name, value in defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
 
 
 def flags_of(arguments: argparse.Namespace) -> dict:
@@ -178,7 +194,9 @@ def strong_layers(arguments: argparse.Namespace, depth: int) -> list[int]:
     except ValueError:
         raise UserError("--layers takes numbers, as in --layers 12 18 24, or auto") from None
     if not 0 <= layers[0] <= layers[-1] <= depth:
-        raise UserError(f"--layers {layers[0]} to {layers[-1]}: the backbone has 0 to {depth}")
+        raise UserError(
+            f"--layers {' '.join(map(str, layers))}: the backbone has layers 0 to {depth}, choose among them"
+        )
     return layers
 
 
@@ -245,7 +263,9 @@ def describe(
     for plan in plans:
         reason = f" ({why.get(given, 'as told')})" if plan.kind == STRONG else ""
         layers = f"layer{'s' * (len(plan.layers) > 1)} {', '.join(map(str, plan.layers))}{reason}"
-        lines.append(f"{plan.name}: {layers}, learning rate {plan.learning_rate:g}, {plan.epochs} epochs")
+        lines.append(
+            f"{plan.name}: {layers}, learning rate {plan.learning_rate:g}, {plan.epochs} epoch{'s' * (plan.epochs > 1)}"
+        )
     return "\n".join(lines)
 
 

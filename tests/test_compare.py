@@ -103,7 +103,7 @@ def test_layers_to_try_exist_and_the_default_is_among_them(depth, default):
 @pytest.fixture
 def arguments() -> Namespace:
     flags = ["--batch-size", "4", "--gradient-accumulation-steps", "2", "--max-length", "16", "--layers", "auto"]
-    return train.parse_arguments([*flags, "--seed", "3", "--strong-learning-rate", "0.01"])
+    return train.parse_arguments([*flags, "--heads", STRONG, "--seed", "3", "--strong-learning-rate", "0.01"])
 
 
 def test_layers_are_chosen_from_training_rows_alone_and_always_the_same(

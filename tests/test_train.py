@@ -1,5 +1,6 @@
 """The training loop: promises of train.py and trainee.py, kept with a tiny random backbone on real Tekken tokens."""
 
+import argparse
 import copy
 import hashlib
 import json
@@ -435,8 +436,28 @@ BOTH = {"heads": HEADS, "epochs": 3, "learning_rate": 0.01, "strong_epochs": 2}
 
 def test_a_head_comes_out_the_same_beside_others_to_the_bit(trained):
     both = trained(**BOTH)
-    assert equal(head_of(both), head_of(trained(**BOTH | {"heads": "documented"})))
-    assert equal(head_of(both, "strong"), head_of(trained(**BOTH | {"heads": "strong"}), "strong"))
+    assert equal(head_of(both), head_of(trained(heads="documented", epochs=3, learning_rate=0.01)))
+    assert equal(head_of(both, "strong"), head_of(trained(heads="strong", strong_epochs=2), "strong"))
+
+
+def test_a_strong_head_alone_takes_the_general_flags_unless_it_has_its_own():
+    def read(flags: dict) -> argparse.Namespace:
+        return train.parse_arguments(arguments_of(flags))
+
+    general = {"--learning-rate": [1e-3, 1e-4], "--epochs": 3, "--dropout": 0.5}
+    alone = read(general | {"--heads": "strong", "--strong-dropout": 0.2})
+    assert (alone.strong_learning_rate, alone.strong_epochs, alone.strong_dropout) == ([1e-3, 1e-4], 3, 0.2)
+    both = read(general | {"--heads": HEADS})
+    assert (both.strong_learning_rate, both.strong_epochs, both.strong_dropout) == ([2e-3], None, 0.3)
+    plain = read({})
+    assert (plain.heads, plain.learning_rate, plain.epochs, plain.dropout) == (["documented"], [1e-5], 1, 0.1)
+
+
+@pytest.mark.parametrize("flag", ["layers", "strong_learning_rate", "strong_epochs", "strong_dropout"])
+def test_a_flag_of_a_head_that_is_not_trained_is_one_line(command, tmp_path, flag):
+    assert command(tmp_path / "run", **{flag: 1}) == 2
+    assert "--" + flag.replace("_", "-") in command.error() and "--heads" in command.error()
+    assert not (tmp_path / "run").exists()
 
 
 def test_each_of_several_learning_rates_makes_the_head_that_it_makes_alone(trained):
@@ -447,7 +468,7 @@ def test_each_of_several_learning_rates_makes_the_head_that_it_makes_alone(train
     for name in names:
         kind, _, rate = name.partition("@")
         option = "learning_rate" if kind == "documented" else "strong_learning_rate"
-        alone = trained(heads=kind, strong_epochs=1, **{option: float(rate)})
+        alone = trained(heads=kind, epochs=1, **{option: float(rate)})
         assert equal(head_of(run, name), head_of(alone, kind))
 
 
@@ -604,7 +625,7 @@ def test_every_token_is_scored_exactly_once_an_epoch(command, prepared, tmp_path
         return step(self, a_step, features, tags)
 
     monkeypatch.setattr(Trainee, "step", spy)
-    assert command(tmp_path / "run", heads=head, epochs=2, strong_epochs=2) == 0
+    assert command(tmp_path / "run", heads=head, epochs=2) == 0
     data = PIITokenDataset(prepared, "train")
     examples = [data.example(row) for row in range(len(data))]
     labels, begins = (list(chain.from_iterable(e[name] for e in examples)) for name in ("label_ids", "begins"))
@@ -832,7 +853,7 @@ def in_short_stretches(trained) -> Callable[..., Path]:
 
 def dropped_out(**flags) -> dict:
     """Dropout is on, so that random numbers must be the same too."""
-    return {"learning_rate": 0.01, "dropout": 0.3, "strong_dropout": 0.3, **flags}
+    return {"learning_rate": 0.01, "dropout": 0.3, **flags}
 
 
 @pytest.mark.usefixtures("short_stretches")
