@@ -13,7 +13,7 @@ from common import UserError
 
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
-BOS_ID = 1  # Tekken's; used where the backbone's configuration names none
+BOS_ID = 1  # Tekken's
 PRECISIONS = ("bf16", "fp8")
 FP8_MAX = torch.finfo(torch.float8_e4m3fn).max  # 448
 # a backbone's name → MistralConfig: speed and memory can be measured where the weights cannot be had
@@ -205,6 +205,12 @@ def decoder_layers(backbone: nn.Module) -> nn.ModuleList:
             f"whole and in bf16 only: choose a Llama- or Mistral-class backbone"
         )
     return backbone.layers
+
+
+def bos_id_of(backbone: nn.Module) -> int:
+    """What is put before every window: the backbone's own BOS, or Tekken's where it names none."""
+    own = backbone.config.bos_token_id
+    return BOS_ID if own is None else own
 
 
 def check_vocabulary(backbone: nn.Module, tokenizer: dict) -> None:

@@ -33,6 +33,7 @@ from dataset import IGNORE_INDEX, PIITokenDataset, Windows, make_windows
 from features import Reader
 from heads import DOCUMENTED, STRONG
 from processes import Processes
+from steps import windows_a_step
 from store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, Rows, SplitWriter
 from train import peak_memory
 from trainee import Plan, Trainee
@@ -288,7 +289,7 @@ def run_engine(
     layers = sorted({layer for _, layers, _ in heads for layer in layers})
     started = time.perf_counter()
     reader = Reader(backbone, layers, arguments.tokens_per_forward)
-    steps = -(-len(windows) // train.windows_a_step(options))
+    steps = -(-len(windows) // windows_a_step(options))
     trainees = []
     for kind, layers, head in heads:
         plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)

@@ -1,6 +1,7 @@
 """Which head, and which layers: heads are compared on validation rows, layers on a part of the training rows."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,14 @@ import metrics
 from check_dataset import as_raw
 from common import UserError
 from dataset import PIITokenDataset, Windows
-from evaluate import judge, read_scores
+from evaluate import judge, label_map_of, read_scores
 from features import Cache, Reader, to_device
 from heads import BIO, STRONG, STRONG_DEPTHS
 from prepare import choose_validation
 from processes import Processes
 from rows import skeleton
-from spans import bio_tags, count_transitions, starts_of
-from steps import Step, tags_of
+from spans import Transitions, starts_of
+from steps import Step, tags_of, transitions_of, windows_a_step
 from tagging import Tagger, fit_calibration
 from trainee import Plan, Trainee
 
@@ -26,7 +27,12 @@ SAMPLE_ROWS, DEVELOPMENT_SHARE, QUICK_STEPS = 1200, 0.25, 150  # of --layers aut
 
 def default_layers(depth: int) -> list[int]:
     """What the strong head reads unless told: layers at STRONG_DEPTHS of a backbone with `depth` layers."""
-    return sorted({max(1, round(share * depth)) for share in STRONG_DEPTHS})
+    return layers_at(depth, STRONG_DEPTHS)
+
+
+def layers_at(depth: int, shares: Sequence[float]) -> list[int]:
+    """The layers at these shares of the depth, the embeddings left out."""
+    return sorted({max(1, round(share * depth)) for share in shares})
 
 
 def compare_heads(
@@ -45,7 +51,7 @@ def compare_heads(
     all_scores = read_scores(list(taggers.values()), data, max_length, processes)
     for (name, tagger), scores in zip(taggers.items(), all_scores, strict=True):
         tagged = tagger.decode(scores, np.diff(data.split.example_offsets))
-        judged = judge(data, tagged, data.labels, {label: label for label in data.labels})
+        judged = judge(data, tagged, data.labels, label_map_of(None, data.labels))
         report = metrics.score(judged.documents, data.labels, resamples=0)
         figures[name] = {
             "strict": report["strict"]["f1"],
@@ -75,14 +81,16 @@ def choose_layers(
         f"--layers auto: {len(fit)} windows to learn from, {len(development)} to judge by\nstrict F1  layers"
     )
     best, best_score = candidates[0], -1.0
+    transitions = transitions_of(data)
+    places = len(fit) + np.arange(len(development))
+    rows, windows_of_row = np.unique(windows.row[development], return_counts=True)
+    token_counts = np.add.reduceat(windows.scored_counts[development], starts_of(windows_of_row)[:-1])
     for layers in candidates:
-        trainee = quick_fit(read, layers, cache, data, windows[fit], arguments, alone)
-        places = len(fit) + np.arange(len(development))
+        trainee = quick_fit(read, layers, cache, data, windows[fit], transitions, arguments, alone)
         tagger = Tagger(trainee.head, read, layers, trainee.transitions)
         scores = tagger.scores(cache.read(places, processes.device), windows[development])
-        rows, counts = np.unique(windows.row[development], return_counts=True)
-        tagged = tagger.decode(scores, np.add.reduceat(windows.scored_counts[development], starts_of(counts)[:-1]))
-        judged = judge(data, tagged, data.labels, {label: label for label in data.labels}, rows)
+        tagged = tagger.decode(scores, token_counts)
+        judged = judge(data, tagged, data.labels, label_map_of(None, data.labels), rows)
         score = metrics.score(judged.documents, data.labels, resamples=0)["strict"]["f1"]
         processes.print(f"{score:>9.3f}  {', '.join(map(str, layers))}")
         if score > best_score:
@@ -93,7 +101,7 @@ def choose_layers(
 def layer_sets(depth: int) -> list[list[int]]:
     """What `--layers auto` tries: one layer, or three side by side, at several depths. The default is among them."""
     shares = [(0.4,), (0.6,), (0.8,), (1.0,), (0.2, 0.4, 0.6), STRONG_DEPTHS, (0.6, 0.8, 1.0), (0.2, 0.6, 1.0)]
-    sets = [sorted({max(1, round(share * depth)) for share in each}) for each in shares]
+    sets = [layers_at(depth, each) for each in shares]
     return [layers for i, layers in enumerate(sets) if layers not in sets[:i]]
 
 
@@ -118,20 +126,18 @@ def quick_fit(
     cache: Cache,
     data: PIITokenDataset,
     windows: Windows,
+    transitions: Transitions,
     arguments: argparse.Namespace,
     processes: Processes,
 ) -> Trainee:
     """A strong head trained for QUICK_STEPS steps on cached features; `windows` are the first ones of the cache."""
-    size = arguments.batch_size * arguments.gradient_accumulation_steps
+    size = windows_a_step(arguments)
     rng = np.random.default_rng(arguments.seed)
     batches = -(-len(windows) // size)
     epochs = -(-QUICK_STEPS // batches)
     orders = [rng.permutation(len(windows)) for _ in range(epochs)]
     rate = arguments.strong_learning_rate[0]
     plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, arguments.strong_dropout, scheduled=True)
-    tokens = data.split.tokens
-    tags = bio_tags(tokens["label_ids"], tokens["begins"])
-    transitions = count_transitions(tags, np.diff(data.split.example_offsets), data.num_labels)
     trainee = Trainee(plan, reader, data.num_labels, transitions, arguments.seed, arguments.max_grad_norm, processes)
     trainee.standardise(cache.read(np.arange(len(windows)), processes.device))
     for number in range(1, plan.steps + 1):

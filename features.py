@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from backbone import BOS_ID, hidden_states
+from backbone import bos_id_of, hidden_states
 from common import UserError
 from dataset import Windows, length_sorted_batches
 from spans import ranges, starts_of
@@ -35,7 +35,7 @@ class Reader:
         self.backbone, self.layers = backbone, list(layers)
         self.device = next(backbone.parameters()).device
         self.tokens_per_forward = tokens_per_forward or TOKENS_PER_FORWARD.get(self.device.type, 4096)
-        self.bos_id = BOS_ID if backbone.config.bos_token_id is None else backbone.config.bos_token_id
+        self.bos_id = bos_id_of(backbone)
         self.width = len(self.layers) * backbone.config.hidden_size
 
     def __call__(

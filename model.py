@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbone import BOS_ID, DEFAULT_BACKBONE, load_backbone
+from backbone import DEFAULT_BACKBONE, bos_id_of, load_backbone
 from dataset import IGNORE_INDEX
 
 
@@ -25,8 +25,7 @@ class MinistralTokenClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = load_backbone(model_name, dtype)
-        bos_id = self.backbone.config.bos_token_id
-        self.bos_id = BOS_ID if bos_id is None else bos_id
+        self.bos_id = bos_id_of(self.backbone)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.backbone.config.hidden_size, num_labels, dtype=torch.float32)
 

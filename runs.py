@@ -65,20 +65,32 @@ def write(
     flags: dict,
 ) -> None:
     """All files of a finished run."""
-    heads = {}
     for trainee in trainees:
-        plan = trainee.plan
-        save_head(trainee, folder / plan.name)
-        heads[plan.name] = {
-            "kind": plan.kind,
-            "layers": plan.layers,
+        save_head(trainee, folder / trainee.plan.name)
+    write_json(folder / CONFIG, run_config(trainees, best, summary, reader, data, flags))
+    write_json(folder / SUMMARY, summary)
+    with (folder / METRICS).open("w", encoding="utf-8") as metrics:
+        for record in step_records(trainees):
+            metrics.write(json.dumps(record) + "\n")
+
+
+def run_config(
+    trainees: Sequence[Trainee], best: str, summary: dict, reader: Reader, data: PIITokenDataset, flags: dict
+) -> dict:
+    """Everything that is needed to rebuild the heads, and how they were made."""
+    heads = {
+        trainee.plan.name: {
+            "kind": trainee.plan.kind,
+            "layers": trainee.plan.layers,
             "tags": trainee.head.tags,
-            "learning_rate": plan.learning_rate,
-            "epochs": plan.epochs,
-            "calibration": summary["validation"].get(plan.name, {}).get("calibration"),
+            "learning_rate": trainee.plan.learning_rate,
+            "epochs": trainee.plan.epochs,
+            "calibration": summary["validation"].get(trainee.plan.name, {}).get("calibration"),
         }
+        for trainee in trainees
+    }
     backbone = reader.backbone.config
-    config = {
+    return {
         "run_version": RUN_VERSION,
         "backbone": {
             "name": flags["backbone"],
@@ -102,11 +114,6 @@ def write(
         },
         "seed": flags["seed"],
     }
-    write_json(folder / CONFIG, config)
-    write_json(folder / SUMMARY, summary)
-    with (folder / METRICS).open("w", encoding="utf-8") as metrics:
-        for record in step_records(trainees):
-            metrics.write(json.dumps(record) + "\n")
 
 
 def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:

@@ -30,8 +30,7 @@ from dataset import PIITokenDataset, Windows, make_windows
 from features import CACHES, Cache, Reader, choose_cache, fetch, to_device
 from heads import BIO, DOCUMENTED, KINDS, STRONG
 from processes import Processes
-from spans import bio_tags, count_transitions
-from steps import Step, stretches, tags_of
+from steps import Step, stretches, tags_of, transitions_of, windows_a_step
 from tagging import Tagger
 from trainee import Plan, Trainee
 
@@ -216,10 +215,6 @@ def plan_heads(arguments: argparse.Namespace, depth: int, layers: list[int], win
     return plans
 
 
-def windows_a_step(arguments: argparse.Namespace) -> int:
-    return arguments.batch_size * arguments.gradient_accumulation_steps
-
-
 def build_trainees(
     plans: Sequence[Plan],
     reader: Reader,
@@ -228,9 +223,7 @@ def build_trainees(
     arguments: argparse.Namespace,
     processes: Processes,
 ) -> list[Trainee]:
-    columns = data.split.tokens
-    tags = bio_tags(columns["label_ids"], columns["begins"])
-    transitions = count_transitions(tags, np.diff(data.split.example_offsets), data.num_labels)
+    transitions = transitions_of(data) if STRONG in arguments.heads else None
     return [
         Trainee(
             plan,
@@ -293,12 +286,13 @@ def train(
                 bar.update(sum(step.count for step in steps))
                 if steps[-1].number <= done and (epoch or not cache):
                     continue
+                places = chosen // processes.world  # among this process's windows
                 if epoch and cache:
-                    features = cache.read(chosen // processes.world, reader.device)
+                    features = cache.read(places, reader.device)
                 else:
                     features = reader(data.split.tokens["token_ids"], windows[chosen])
                     if cache:
-                        cache.write(chosen // processes.world, features)
+                        cache.write(places, features)
                 steps = [step for step in steps if step.number > done]  # another device's stretches end elsewhere
                 if not steps:
                     continue

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,11 +87,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied_backbone(backbone: Path, tmp_path: Path) -> Path:
     """The backbone again, to be damaged."""
-    folder = tmp_path / "copied-backbone"
-    folder.mkdir()
-    for path in backbone.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+    return Path(shutil.copytree(backbone, tmp_path / "copied-backbone"))
 
 
 @pytest.fixture

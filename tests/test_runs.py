@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,11 +36,7 @@ def run_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied_backbone(run_backbone: Path, tmp_path: Path) -> Path:
     """The backbone again, to be damaged."""
-    folder = tmp_path / "copied-backbone"
-    folder.mkdir()
-    for path in run_backbone.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+    return Path(shutil.copytree(run_backbone, tmp_path / "copied-backbone"))
 
 
 def some_transitions() -> Transitions:
