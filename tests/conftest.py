@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -43,3 +44,38 @@ def prepare_rows(tmp_path: Path, write_rows: Callable[..., Path]) -> Callable[..
         return tmp_path / output
 
     return prepare_them
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory):
+    """A headless Chromium, of Debian's packages chromium and chromium-driver."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not browser or not driver:
+        pytest.skip("pages are not opened: no chromium and chromedriver here (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", profile):
+        options.add_argument(flag)
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def open_page(chromium) -> Callable[..., object]:
+    """open_page(path, width=1280, dark=False) → the browser with that page; what its console complains of fails."""
+
+    def open_it(path: Path, width: int = 1280, dark: bool = False):
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        chromium.get(path.resolve().as_uri())
+        return chromium
+
+    chromium.get_log("browser")  # what an earlier test left
+    yield open_it
+    assert [entry["message"] for entry in chromium.get_log("browser")] == []
