@@ -32,6 +32,7 @@ from compare import default_layers
 from dataset import IGNORE_INDEX, PIITokenDataset, Windows, make_windows
 from features import Reader
 from heads import DOCUMENTED, STRONG
+from journal import Journal
 from processes import Processes
 from steps import windows_a_step
 from store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, Rows, SplitWriter
@@ -295,7 +296,7 @@ def run_engine(
         plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)
         trainees.append(Trainee(plan, reader, data.num_labels, None, 0, 1.0, alone))
     with contextlib.redirect_stdout(io.StringIO()):
-        train.train(trainees, reader, data, windows, options, alone)
+        train.train(trainees, reader, data, windows, options, alone, Journal(trainees))
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from backbone import PRECISIONS, backbone_dtype, check_vocabulary, load_backbone
 from common import UserError, atomic_folder, atomic_path, write_json
+from curves import write_curves
 from dataset import PIITokenDataset
 from features import Reader
 from heads import BIO, KINDS, build_head
@@ -26,11 +27,11 @@ from tagging import Tagger
 from trainee import Plan, Trainee
 
 RUN_VERSION = 2
-CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.jsonl"
+CONFIG, SUMMARY, METRICS, CURVES = "config.json", "summary.json", "metrics.jsonl", "curves.svg"
 STATE = "resume.safetensors"
 OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
 # flags that do not change what is trained
-FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile")
+FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile", "tensorboard")
 
 
 @contextlib.contextmanager
@@ -72,6 +73,7 @@ def write(
     with (folder / METRICS).open("w", encoding="utf-8") as metrics:
         for record in step_records(trainees):
             metrics.write(json.dumps(record) + "\n")
+    write_curves(folder / CURVES, trainees)
 
 
 def run_config(
@@ -117,12 +119,14 @@ def run_config(
 
 
 def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:
-    """One a step and head, in the order of the steps."""
+    """One a step and head, in the order of the steps; the strict F1 on validation rows where it was looked at."""
+    checks = {trainee.plan.name: dict(trainee.checks) for trainee in trainees}
     for step in range(max(len(trainee.log) for trainee in trainees)):
         for trainee in trainees:
             if step < len(trainee.log):
                 loss, norm, learning_rate = trainee.log[step]
                 steps_an_epoch = trainee.plan.steps // trainee.plan.epochs
+                strict = checks[trainee.plan.name].get(step + 1)
                 yield {
                     "step": step + 1,
                     "epoch": step // steps_an_epoch,
@@ -130,7 +134,7 @@ def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:
                     "loss": loss,
                     "gradient_norm": norm,
                     "learning_rate": learning_rate,
-                }
+                } | ({} if strict is None else {"validation_strict_f1": strict})
 
 
 def save_head(trainee: Trainee, folder: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import platform
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,9 @@ from compare import choose_layers, compare_heads, default_layers
 from dataset import PIITokenDataset, Windows, make_windows
 from features import CACHES, Cache, Reader, choose_cache, fetch, to_device
 from heads import BIO, DOCUMENTED, KINDS, STRONG
+from journal import Journal, Validation, check_tensorboard
 from processes import Processes
-from steps import Step, stretches, tags_of, transitions_of, windows_a_step
+from steps import stretches, tags_of, transitions_of, windows_a_step
 from tagging import Tagger
 from trainee import Plan, Trainee
 
@@ -63,7 +64,8 @@ def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
 
     with runs.run_folder(arguments.output, processes) as folder:
         loaded = time.perf_counter()
-        summary = train(trainees, reader, data, windows, arguments, processes, belongs_to)
+        journal = build_journal(trainees, reader, arguments, processes)
+        summary = train(trainees, reader, data, windows, arguments, processes, journal, belongs_to)
         seconds = time.perf_counter() - loaded
         summary |= {
             "seconds": round(seconds, 2),
@@ -115,10 +117,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     machine.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
     machine.add_argument("--cache", choices=CACHES, default="auto", help="where features wait for later epochs")
     machine.add_argument("--save-every", type=positive_int, default=100, help="steps between states to resume (100)")
+    machine.add_argument("--tensorboard", action="store_true", help="log to tensorboard/ beside --output, if installed")
     machine.add_argument("--resume", action="store_true", help="go on from the last state in --output")
     parser.add_argument("--seed", type=seed, default=0)
     arguments = parser.parse_args(argv)
     settle_head_flags(arguments)
+    if arguments.tensorboard:
+        check_tensorboard()
     for option in ("heads", "learning_rate", "strong_learning_rate"):
         if len(set(values := getattr(arguments, option))) < len(values):
             raise UserError(f"--{option.replace('_', '-')} names one of them twice")
@@ -269,6 +274,7 @@ def train(
     windows: Windows,
     arguments: argparse.Namespace,
     processes: Processes,
+    journal: Journal,
     belongs_to: str = "",
 ) -> dict:
     """All epochs of all heads. One optimizer step sees batch_size x gradient_accumulation_steps windows, and its loss
@@ -277,9 +283,10 @@ def train(
     cache = build_cache(reader, windows, epochs, arguments, processes)
     done = saved = runs.load_state(arguments.output, trainees, belongs_to) if arguments.resume else 0
     ahead = STEPS_AHEAD.get(processes.device.type, 16)
-    tokens, late = 0, None
+    tokens = 0
     progress = {"total": epochs * int(windows.scored_counts.sum()), "unit": " tok", "unit_scale": True}
-    with tqdm(**progress, disable=None if processes.rank == 0 else True) as bar:
+    bar = tqdm(**progress, disable=None if processes.rank == 0 else True)
+    with bar, journal:
         for epoch in range(epochs):
             active = [trainee for trainee in trainees if epoch < trainee.plan.epochs]
             for steps, chosen in stretches(windows, epoch, windows_a_step(arguments), ahead, arguments.seed, processes):
@@ -304,19 +311,13 @@ def train(
                 log = [trainee.step(step, features, tags) for step in steps for trainee in active]
                 log = fetch(torch.stack([*log, features.isfinite().all().expand(2)]))
                 del features  # or two stretches' would be held at once
-                if late:  # read one stretch late, so that a GPU never waits for the host
-                    read_log(*late)
-                late = (log, steps, active)
+                journal.add(log, steps, active)
                 tokens += sum(step.count for step in steps)
                 if steps[-1].number - saved >= arguments.save_every:
-                    read_log(*late)
-                    check_weights(trainees)
-                    late, saved = None, steps[-1].number
+                    journal.settle()
+                    saved = steps[-1].number
                     if processes.rank == 0:
                         runs.save_state(arguments.output, saved, trainees, belongs_to)
-    if late:
-        read_log(*late)
-    check_weights(trainees)
     first = trainees[0]
     return {
         "steps": len(first.log),
@@ -326,6 +327,18 @@ def train(
         "final_loss": first.log[-1][0],
         "heads": {t.plan.name: {"steps": len(t.log), "final_loss": t.log[-1][0]} for t in trainees},
     }
+
+
+def build_journal(
+    trainees: Sequence[Trainee], reader: Reader, arguments: argparse.Namespace, processes: Processes
+) -> Journal:
+    """Where the steps are noted; the first process alone looks at validation rows and writes to TensorBoard."""
+    if processes.rank:
+        return Journal(trainees)
+    validation = Validation(reader, arguments.data, arguments.max_length, arguments.seed)
+    # beside the run folder, which is replaced as a whole
+    board = arguments.output.parent / "tensorboard" / arguments.output.name if arguments.tensorboard else None
+    return Journal(trainees, validation, board)
 
 
 def build_cache(
@@ -341,40 +354,6 @@ def build_cache(
     if kind == "none":
         return None
     return Cache(own, reader.width, reader.backbone.dtype, arguments.output.parent if kind == "disk" else None)
-
-
-def read_log(log: Callable[[], torch.Tensor], steps: Sequence[Step], active: Sequence[Trainee]) -> None:
-    """Append a stretch's losses and gradient norms to the heads' logs. `log` gives [steps x heads + 1, 2]: the last
-    row says whether the features were finite. Raises UserError where a number is not; no state is saved then."""
-    *rows, (finite, _) = log().tolist()
-    for i, (loss, norm) in enumerate(rows):
-        step, trainee = steps[i // len(active)], active[i % len(active)]
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise UserError(not_finite(f"loss {loss}, gradient norm {norm}", step, trainee, bool(finite)), code=1)
-        trainee.log.append([loss, norm, trainee.plan.learning_rate_at(step.number)])
-
-
-def check_weights(trainees: Sequence[Trainee]) -> None:
-    for trainee in trainees:
-        if not all(weight.isfinite().all() for weight in trainee.parameters):
-            raise UserError(
-                f"step {len(trainee.log)} left weights of {trainee.plan.name} that are not finite: try a lower "
-                f"{rate_option(trainee)}; nothing was saved",
-                code=1,
-            )
-
-
-def not_finite(what: str, step: Step, trainee: Trainee, finite: bool) -> str:
-    if finite:
-        cause = f"the features are finite, so try a lower {rate_option(trainee)}"
-    else:
-        cause = "the backbone's hidden states are not finite: its weights are damaged or overflow in its precision"
-    rows = " ".join(map(str, step.rows))
-    return f"step {step.number} of {trainee.plan.name}: {what}, on training rows {rows}; {cause}; nothing was saved"
-
-
-def rate_option(trainee: Trainee) -> str:
-    return "--learning-rate" if trainee.plan.kind == DOCUMENTED else "--strong-learning-rate"
 
 
 def peak_memory(device: torch.device) -> float:

@@ -40,7 +40,8 @@ class Plan(NamedTuple):
 
 
 class Trainee:
-    """A head, its optimizer and its log of [steps, 3]: loss, gradient norm, learning rate.
+    """A head, its optimizer, its log of [steps, 3] (loss, gradient norm, learning rate) and its checks (step, strict F1
+    on validation rows).
 
     The random numbers of a step depend on the seed, the kind of head and the step alone, so that a head comes out the
     same beside others and after a resumption.
@@ -68,6 +69,7 @@ class Trainee:
             self.parameters, lr=plan.learning_rate, fused=processes.device.type == "cuda"
         )
         self.log: list[list[float]] = []
+        self.checks: list[list[float]] = []
 
     def seed_step(self, number: int, rank: int) -> None:
         key = [self.seed, zlib.crc32(self.plan.kind.encode()), number, rank]
@@ -115,6 +117,7 @@ class Trainee:
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in moments.items()}
         tensors["log"] = torch.tensor(self.log, dtype=torch.float64).view(-1, 3)
+        tensors["checks"] = torch.tensor(self.checks, dtype=torch.float64).view(-1, 2)
         return {f"{self.plan.name}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -129,4 +132,4 @@ class Trainee:
                 moments.setdefault(int(index), {})[moment] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.log = own["log"].tolist()
+        self.log, self.checks = own["log"].tolist(), own["checks"].tolist()

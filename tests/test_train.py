@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from transformers import MistralModel
 
 import common
 import features
+import journal
 import prepare
 import runs
 import train
@@ -512,6 +514,7 @@ def test_a_cache_spares_the_backbone_every_epoch_but_the_first(command, prepared
 
     monkeypatch.setattr(features.Reader, "__call__", spy)
     monkeypatch.setattr(train, "compare_heads", lambda *_: ({}, "documented"))
+    monkeypatch.setattr(train, "Validation", lambda *_: None)
     assert command(tmp_path / "run", epochs=3, cache=cache) == 0
     windows = plain_windows(row_lengths(PIITokenDataset(prepared, "train")), MAX_LENGTH)
     assert sum(read) == sum(stop - start for _, start, stop, *_ in windows)
@@ -583,6 +586,7 @@ def test_a_run_folder_holds_what_the_design_names_and_nothing_else(command, tmp_
         "mine/config.json",
         "mine/summary.json",
         "mine/metrics.jsonl",
+        "mine/curves.svg",
         "mine/documented/head.safetensors",
     }
 
@@ -598,6 +602,58 @@ def test_every_step_is_one_line_of_metrics(command, prepared, tmp_path):
     assert [record["epoch"] for record in records] == [0] * 2 * steps_an_epoch + [1] * steps_an_epoch
     assert {record["learning_rate"] for record in records if record["head"] == "documented"} == {0.003}
     assert all(record["loss"] > 0 and record["gradient_norm"] > 0 for record in records)
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_validation_f1_is_taken_down_along_the_steps_of_each_head(command, tmp_path):
+    flags = {"learning_rate": 0.01, "strong_epochs": 6, "strong_learning_rate": 0.01}
+    assert command(tmp_path / "run", heads=HEADS, epochs=3, **flags) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for head in HEADS:
+        steps = [record for record in metrics_of(tmp_path / "run") if record["head"] == head]
+        checks = [(record["step"], record["validation_strict_f1"]) for record in steps if len(record) == 7]
+        assert 5 <= len(checks) <= journal.CHECKS and checks[-1][0] == len(steps)
+        # the same rows as at the end, all eight of them
+        assert checks[-1][1] == pytest.approx(summary["validation"][head]["strict"], abs=1e-12)
+        assert len({strict for _, strict in checks}) > 1
+
+
+def test_looking_at_validation_rows_changes_no_weight(trained, monkeypatch):
+    looked = trained(**BOTH)
+    monkeypatch.setattr(train, "Validation", lambda *_: None)
+    not_looked = trained(**BOTH, save_every=1000)
+    assert all(equal(head_of(looked, head), head_of(not_looked, head)) for head in HEADS)
+
+
+def test_the_curves_hold_every_head(command, tmp_path):
+    assert command(tmp_path / "run", heads=HEADS, epochs=2, strong_epochs=1) == 0
+    svg = ElementTree.parse(tmp_path / "run" / "curves.svg").getroot()
+    texts = [element.text for element in svg.iter() if element.tag.endswith("text")]
+    for words in ("training loss", "gradient norm before clipping", "strict span F1 on some validation rows"):
+        assert words in texts
+    assert [texts.count(head) for head in HEADS] == [3, 3]
+    drawn = [element.get("d") for element in svg.iter() if element.get("stroke-width") == "1.8"]
+    assert len(drawn) == 6 and all(path.startswith("M") and "nan" not in path for path in drawn)
+
+
+@pytest.mark.usefixtures("short_stretches")
+def test_tensorboard_gets_what_the_metrics_hold(command, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = tmp_path / "runs" / "mine"
+    assert command(run, tensorboard=True) == 0, command.err
+    events = accumulator.EventAccumulator(str(tmp_path / "runs" / "tensorboard" / "mine"))
+    events.Reload()
+    logged = {(event.step, event.value) for event in events.Scalars("loss/documented")}
+    written = metrics_of(run)
+    assert logged == {(record["step"], np.float32(record["loss"])) for record in written}
+    checks = [record for record in written if "validation_strict_f1" in record]
+    assert len(events.Scalars("validation_strict_f1/documented")) == len(checks) > 0
+
+
+def test_without_tensorboard_its_flag_is_refused_in_one_line(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal.importlib.util, "find_spec", lambda _: None)
+    command(tmp_path / "run", tensorboard=True)
+    assert command.code == 2 and "pip install tensorboard" in command.error()
 
 
 def test_a_run_can_be_loaded_and_remembers_how_it_was_made(command, prepared, backbone, tmp_path):
@@ -911,7 +967,7 @@ def test_a_state_that_was_never_whole_stops_no_later_run(command, tmp_path):
     assert command.fork(run, kill_in_the_first_save, save_every=1) == -9
     assert len(contents(run)) == 1
     assert command(run) == 0, command.err
-    assert len(contents(run)) == 4 and siblings(run) == ["mine"]
+    assert len(contents(run)) == 5 and siblings(run) == ["mine"]
 
 
 def test_a_state_is_gone_on_from_where_stretches_end_elsewhere(command, trained, tmp_path, monkeypatch):
