@@ -13,6 +13,7 @@ class DocumentedHead(nn.Linear):
     """The documented head: dropout and one float32 linear layer on the last hidden state."""
 
     tags = PLAIN
+    tag_weights = ("weight", "bias")  # those with a row a tag
 
     def __init__(self, in_features: int, num_labels: int, dropout: float = 0.1) -> None:
         super().__init__(in_features, num_labels, dtype=torch.float32)
@@ -33,6 +34,7 @@ class StrongHead(nn.Module):
     """
 
     tags = BIO
+    tag_weights = ("classifier.weight", "classifier.bias")
 
     def __init__(self, in_features: int, num_labels: int, size: int = 128, dropout: float = 0.3) -> None:
         super().__init__()

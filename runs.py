@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from backbone import PRECISIONS, backbone_dtype, check_vocabulary, load_backbone
 from common import UserError, atomic_folder, atomic_path, write_json
@@ -222,11 +223,6 @@ def load_run(
     config = read_config(run)
     head = choose_head(config, run, head)
     entry, name = config["heads"][head], backbone or config["backbone"]["name"]
-    path = run / head / "head.safetensors"
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
     module = load_backbone(
         name,
         backbone_dtype(device),
@@ -236,8 +232,19 @@ def load_run(
     )
     check_vocabulary(module, config["tokenizer"])
     reader = Reader(module, entry["layers"])
+    built, transitions = read_head(run, config, head, reader.width)
+    return Tagger(built.to(device), reader, entry["layers"], transitions, entry["calibration"]), config
+
+
+def read_head(run: Path, config: dict, head: str, width: int) -> tuple[nn.Module, Transitions | None]:
+    """A head of a run on features of this width, and its transitions if its tags have them. Raises UserError."""
+    path = run / head / "head.safetensors"
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
     transitions = {part: weights.pop(f"transitions.{part}", None) for part in Transitions._fields}
-    built = build_head(entry["kind"], reader.width, len(config["labels"]))
+    built = build_head(config["heads"][head]["kind"], width, len(config["labels"]))
     try:
         built.load_state_dict(weights)
         if built.tags == BIO:
@@ -249,10 +256,48 @@ def load_run(
         else:
             transitions = None
     except (RuntimeError, AttributeError, TypeError):
-        raise UserError(f"{path} does not fit the backbone {name}: train again") from None
+        raise UserError(f"{path} does not fit the backbone: train again") from None
     if not all(torch.isfinite(weight).all() for weight in built.state_dict().values()):
         raise UserError(f"{path} holds weights that are not finite: train again")
-    return Tagger(built.to(device), reader, entry["layers"], transitions, entry["calibration"]), config
+    return built, transitions
+
+
+def start_from(run: Path, trainee: Trainee, data: PIITokenDataset) -> None:
+    """Give a head in training the weights of the head of its kind in another run: the best one, else the first.
+
+    Tags of labels that both runs know keep their weights, the others stay as new ones are. Raises UserError where the
+    other run's tokens or layers differ.
+    """
+    config = read_config(run)
+    names = [config["best"], *config["heads"]]
+    head = next((name for name in names if config["heads"][name]["kind"] == trainee.plan.kind), None)
+    if head is None:
+        raise UserError(f"{run} has no {trainee.plan.kind} head to start from: it has {', '.join(config['heads'])}")
+    if config["tokenizer"]["sha256"] != data.meta["tokenizer"]["sha256"]:
+        raise UserError(f"{run} was trained on another tokenizer than this data's: nothing can start from it")
+    layers = config["heads"][head]["layers"]
+    if layers != trainee.plan.layers:
+        raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
+    built, _ = read_head(run, config, head, trainee.head_width)
+    theirs, ours = shared_tags(config["labels"], data.labels, trainee.head.tags)
+    own = trainee.head.state_dict()
+    for name, weights in built.state_dict().items():
+        if name in trainee.head.tag_weights:
+            own[name][ours] = weights[theirs].to(own[name].device)
+        else:
+            own[name].copy_(weights)
+    trainee.is_standardised = True
+
+
+def shared_tags(theirs: Sequence[str], ours: Sequence[str], scheme: str) -> tuple[list[int], list[int]]:
+    """The tags of the labels that stand in both lists, as numbered in each."""
+    shared = [label for label in ours if label in theirs]
+
+    def tags(labels: Sequence[str]) -> list[int]:
+        ids = [labels.index(label) for label in shared]
+        return ids if scheme != BIO else [tag for i in ids for tag in ((2 * i - 1, 2 * i) if i else (0,))]
+
+    return tags(theirs), tags(ours)
 
 
 # training state

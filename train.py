@@ -93,6 +93,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE, help=f"hub id or folder ({DEFAULT_BACKBONE})")
     parser.add_argument("--output", type=Path, default=Path("runs/default"), help="run folder to write")
     parser.add_argument("--heads", nargs="+", choices=list(KINDS), default=[DOCUMENTED], help=f"({DOCUMENTED})")
+    parser.add_argument("--start-from", type=Path, metavar="RUN", help="each head begins with this run's, of its kind")
     parser.add_argument("--batch-size", type=positive_int, default=12, help="windows a batch (12)")
     parser.add_argument("--max-length", type=positive_int, default=96, help="tokens a window (96); nothing is cut")
     parser.add_argument("--gradient-accumulation-steps", type=positive_int, default=3, help="batches a step (3)")
@@ -124,6 +125,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     settle_head_flags(arguments)
     if arguments.tensorboard:
         check_tensorboard()
+    if arguments.start_from:
+        runs.read_config(arguments.start_from)  # or a mistake would only show once the backbone is loaded
     for option in ("heads", "learning_rate", "strong_learning_rate"):
         if len(set(values := getattr(arguments, option))) < len(values):
             raise UserError(f"--{option.replace('_', '-')} names one of them twice")
@@ -229,7 +232,7 @@ def build_trainees(
     processes: Processes,
 ) -> list[Trainee]:
     transitions = transitions_of(data) if STRONG in arguments.heads else None
-    return [
+    trainees = [
         Trainee(
             plan,
             reader,
@@ -241,6 +244,9 @@ def build_trainees(
         )
         for plan in plans
     ]
+    for trainee in trainees if arguments.start_from else []:
+        runs.start_from(arguments.start_from, trainee, data)
+    return trainees
 
 
 def describe(
@@ -263,6 +269,7 @@ def describe(
         layers = f"layer{'s' * (len(plan.layers) > 1)} {', '.join(map(str, plan.layers))}{reason}"
         lines.append(
             f"{plan.name}: {layers}, learning rate {plan.learning_rate:g}, {plan.epochs} epoch{'s' * (plan.epochs > 1)}"
+            f"{f', from {arguments.start_from}' if arguments.start_from else ''}"
         )
     return "\n".join(lines)
 

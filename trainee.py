@@ -61,8 +61,10 @@ class Trainee:
         self.max_grad_norm = max_grad_norm
         hidden_size = reader.backbone.config.hidden_size
         self.columns = columns_of(reader.layers, plan.layers, hidden_size)
+        self.head_width = len(plan.layers) * hidden_size
+        self.is_standardised = False  # a head that starts from another run's is
         self.seed_step(0, rank=0)
-        self.head = build_head(plan.kind, len(plan.layers) * hidden_size, num_labels, plan.dropout)
+        self.head = build_head(plan.kind, self.head_width, num_labels, plan.dropout)
         self.head.to(processes.device).train()
         self.parameters = list(self.head.parameters())
         self.optimizer = torch.optim.AdamW(
@@ -77,6 +79,8 @@ class Trainee:
 
     def standardise(self, features: torch.Tensor) -> None:
         """Before the first step: tell the head how large each feature is on all processes' first windows."""
+        if self.is_standardised:
+            return
         features = features[:, self.columns].double()
         sums = [features.new_tensor([len(features)]), features.sum(dim=0), features.square().sum(dim=0)]
         self.processes.add(sums)

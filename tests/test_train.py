@@ -442,6 +442,55 @@ def test_a_head_comes_out_the_same_beside_others_to_the_bit(trained):
     assert equal(head_of(both, "strong"), head_of(trained(heads="strong", strong_epochs=2), "strong"))
 
 
+# starting from another run
+
+
+STILL = {"heads": HEADS, "learning_rate": 1e-30, "strong_learning_rate": 1e-30, "strong_epochs": 1}
+
+
+def test_heads_start_from_another_run(trained, command, tmp_path):
+    assert command(tmp_path / "run", start_from=trained(**BOTH), **STILL) == 0, command.err
+    for head in HEADS:
+        assert equal(head_of(trained(**BOTH), head), head_of(tmp_path / "run", head))
+    assert f"from {trained(**BOTH)}" in command.out
+
+
+def test_labels_that_both_runs_know_keep_their_weights(trained, command, prepare_rows, tmp_path):
+    rows = [json.loads(json.dumps(row).replace("LASTNAME", "AGE")) for row in raw_rows(40)]
+    flags = STILL | {"data": prepare_rows(rows)}
+    assert command(tmp_path / "new", **flags) == 0, command.err
+    assert command(tmp_path / "started", start_from=trained(**BOTH), **flags) == 0, command.err
+    # label ids: O AGE FIRSTNAME PIN here, O FIRSTNAME LASTNAME PIN there
+    for head, name, kept, theirs in (
+        ("documented", "weight", [0, 2, 3], [0, 1, 3]),
+        ("strong", "classifier.weight", [0, 3, 4, 5, 6], [0, 1, 2, 5, 6]),
+    ):
+        before, new, started = (head_of(run, head) for run in (trained(**BOTH), tmp_path / "new", tmp_path / "started"))
+        expected = new[name].clone()
+        expected[kept] = before[name][theirs]
+        assert torch.equal(started[name], expected)
+        others = [key for key in started if key not in (name, name.replace("weight", "bias")) and "trans" not in key]
+        assert all(torch.equal(started[key], before[key]) for key in others)
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ({"heads": "strong", "layers": [0, 3]}, "--layers"),
+        ({"start_from": "nowhere"}, "nowhere holds no run"),
+    ],
+)
+def test_what_cannot_be_started_from_is_refused_in_one_line(trained, command, tmp_path, flags, said):
+    command(tmp_path / "run", **({"start_from": trained(**BOTH)} | flags))
+    assert command.code == 2 and said in command.error()
+
+
+def test_a_run_without_a_head_of_the_kind_is_refused(trained, command, tmp_path):
+    documented = trained(heads="documented", epochs=3, learning_rate=0.01)
+    command(tmp_path / "run", heads="strong", start_from=documented)
+    assert command.code == 2 and "no strong head" in command.error()
+
+
 def test_a_strong_head_alone_takes_the_general_flags_unless_it_has_its_own():
     def read(flags: dict) -> argparse.Namespace:
         return train.parse_arguments(arguments_of(flags))
