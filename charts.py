@@ -11,45 +11,55 @@ from xml.etree import ElementTree
 
 from common import atomic_path
 
-WIDTH = 480  # of the drawing's own units, which a page stretches: letters stay legible on a phone
-LETTER = 6.2  # about the width of a letter of 11 units
+WIDTH = 400  # of the drawing's own units, which a page stretches: letters stay legible on a phone
+LETTER, CAPITAL = 6.2, 7.8  # about the width of a letter of 11 units
 # Okabe and Ito (2008): eight colours that colour-blind people tell apart, without black and yellow
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 STYLE = (
     "text{font:11px system-ui,sans-serif;fill:var(--ink,#1c1c1c)}.axis{stroke:var(--line,#999);fill:none}"
     ".mark{stroke:var(--ink,#1c1c1c);stroke-dasharray:4 3}.faint{fill:var(--muted,#666)}"
-    "@media(prefers-color-scheme:dark){.alone text{fill:#eee}.alone .axis{stroke:#777}.alone .mark{stroke:#eee}}"
+    ".ring{stroke:var(--ink,#1c1c1c);stroke-width:2;fill:none}"
+    ".alone{background:#fff}"
+    "@media(prefers-color-scheme:dark){.alone{background:#161616}.alone text{fill:#eee}.alone .axis{stroke:#777}.alone .mark,.alone .ring{stroke:#eee}}"
 )
 
 Element = ElementTree.Element
 
 
-def bars(names: Sequence[str], series: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[str]]) -> str:
+def bars(
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    texts: Mapping[str, Sequence[str]],
+    part: slice = slice(None),
+) -> str:
     """A group of horizontal bars for each name, one for each of `series` (name → [names] values of 0 or more), with
-    `texts` (name → [names]) written at their ends."""
-    thick, gap, top = 9, 5, 18
-    left = LETTER * max((len(name) for name in names), default=0) + 8
+    `texts` (name → [names]) written at their ends; `part` draws some of the names only, on the scale of all."""
+    thick, gap, top = 11, 6, 20
+    left = max(map(width_of, names), default=0) + 8
     room = WIDTH - left - LETTER * max((len(text) for column in texts.values() for text in column), default=0) - 12
     largest = max((value for values in series.values() for value in values), default=0) or 1
-    svg = drawing(WIDTH, top + len(names) * (thick * len(series) + gap))
+    chosen = range(len(names))[part]
+    svg = drawing(WIDTH, top + len(chosen) * (thick * len(series) + gap))
     legend(svg, list(series), left)
-    for row, name in enumerate(names):
-        y = top + row * (thick * len(series) + gap)
-        write(svg, left - 6, y + (thick * len(series) + 8) / 2, name, anchor="end")
-        for i, (key, values) in enumerate(series.items()):
+    for i, row in enumerate(chosen):
+        y = top + i * (thick * len(series) + gap)
+        write(svg, left - 6, y + (thick * len(series) + 8) / 2, names[row], anchor="end")
+        for j, (key, values) in enumerate(series.items()):
             length = room * values[row] / largest
-            add(svg, "rect", x=left, y=y + i * thick, width=length, height=thick - 1, fill=COLOURS[i])
-            write(svg, left + length + 4, y + i * thick + 8, texts[key][row], kind="faint")
+            add(svg, "rect", x=left, y=y + j * thick, width=length, height=thick - 1, fill=COLOURS[j])
+            write(svg, left + length + 4, y + j * thick + 9, texts[key][row], kind="faint")
     return text_of(svg)
 
 
-def histogram(counts: Sequence[int], edges: Sequence[float], x_title: str, mark: float | None = None) -> str:
+def histogram(
+    counts: Sequence[int], edges: Sequence[float], x_title: str, mark: float | None = None, y_title: str = "rows"
+) -> str:
     """Bars of `counts` [bins] between `edges` [bins + 1]; bins from `mark` on have another colour."""
     height, left, bottom, top = 170, 44, 34, 16
     svg = drawing(WIDTH, height)
     scale_x = scale(edges[0], edges[-1], left, WIDTH - 12)
     scale_y = scale(0, max([*counts, 1]), height - bottom, top)
-    axes(svg, scale_x, scale_y, (edges[0], edges[-1]), (0, max([*counts, 1])), x_title, "rows")
+    axes(svg, scale_x, scale_y, (edges[0], edges[-1]), (0, max([*counts, 1])), x_title, y_title)
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         colour = COLOURS[1] if mark is not None and low >= mark else COLOURS[0]
         x, y = scale_x(low), scale_y(count)
@@ -103,7 +113,7 @@ def line_chart(series, x_title, y_title, *, unit_square=False, dots=False, chose
                 add(dot, "title").text = f"{name}: {x:.4g}, {y:.4g}"
         add(svg, "path", d=" ".join(path), fill="none", stroke=colour, **{"stroke-width": 1.8})
     if chosen:
-        add(svg, "circle", cx=scale_x(chosen[0]), cy=scale_y(chosen[1]), r=6, **{"class": "axis", "stroke-width": 2})
+        add(svg, "circle", cx=scale_x(chosen[0]), cy=scale_y(chosen[1]), r=6, **{"class": "ring"})
     if len(series) > 1:
         legend(svg, list(series), left)
     return svg
@@ -111,7 +121,7 @@ def line_chart(series, x_title, y_title, *, unit_square=False, dots=False, chose
 
 def heat_map(names: Sequence[str], counts: Sequence[Sequence[int]], row_title: str, column_title: str) -> str:
     """Cells of `counts` [rows, columns], darker with their share of the row; each tells its numbers when pointed at."""
-    side, letters = 13, LETTER * max((len(name) for name in names), default=0) + 10
+    side, letters = 13, max(map(width_of, names), default=0) + 10
     svg = drawing(letters + side * len(names) + 4, letters + side * len(names) + 20)
     write(svg, 4, 12, f"{row_title} (rows) > {column_title} (columns)", kind="faint")
     top = letters + 16
@@ -138,6 +148,8 @@ def write_stacked(path: Path, charts: Mapping[str, Element]) -> None:
     heights = [float(chart.get("height")) + 22 for chart in charts.values()]
     svg = drawing(WIDTH, sum(heights))
     svg.set("class", "alone")
+    svg.set("width", f"{1.6 * WIDTH:.0f}")
+    svg.set("height", f"{1.6 * sum(heights):.0f}")
     svg.set("xmlns", "http://www.w3.org/2000/svg")
     y = 0.0
     for (title, chart), height in zip(charts.items(), heights, strict=True):
@@ -154,6 +166,10 @@ def drawing(width: float, height: float) -> Element:
     svg = ElementTree.Element("svg", viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", **size)
     add(svg, "style").text = STYLE
     return svg
+
+
+def width_of(text: str) -> float:
+    return sum(CAPITAL if letter.isupper() else LETTER for letter in text)
 
 
 def text_of(svg: Element) -> str:

@@ -325,13 +325,12 @@ def train(
                     saved = steps[-1].number
                     if processes.rank == 0:
                         runs.save_state(arguments.output, saved, trainees, belongs_to)
-    first = trainees[0]
     return {
-        "steps": len(first.log),
+        "steps": max(len(trainee.log) for trainee in trainees),
         "examples": len(data),
         "windows": len(windows),
         "tokens": tokens,
-        "final_loss": first.log[-1][0],
+        "final_loss": trainees[0].log[-1][0],
         "heads": {t.plan.name: {"steps": len(t.log), "final_loss": t.log[-1][0]} for t in trainees},
     }
 
