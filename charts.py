@@ -20,7 +20,8 @@ STYLE = (
     ".mark{stroke:var(--ink,#1c1c1c);stroke-dasharray:4 3}.faint{fill:var(--muted,#666)}"
     ".ring{stroke:var(--ink,#1c1c1c);stroke-width:2;fill:none}"
     ".alone{background:#fff}"
-    "@media(prefers-color-scheme:dark){.alone{background:#161616}.alone text{fill:#eee}.alone .axis{stroke:#777}.alone .mark,.alone .ring{stroke:#eee}}"
+    "@media(prefers-color-scheme:dark){.alone{background:#161616}.alone text{fill:#eee}.alone .axis{stroke:#777}"
+    ".alone .mark,.alone .ring{stroke:#eee}}"
 )
 
 Element = ElementTree.Element

@@ -3,10 +3,10 @@
 import argparse
 import os
 import sys
+import textwrap
 import unicodedata
 import zlib
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,10 @@ import numpy as np
 import spans
 import tekken
 from common import Parser, UserError, positive_int, run
+from data_page import ROWS as PAGE_ROWS
+from data_page import write_data_page
 from dataset import PIITokenDataset
+from invariants import check_split
 from prepare import print_statistics, statistics
 from rows import Row, skeleton
 from store import SPLITS, Rows, Split, read_meta
@@ -23,33 +26,29 @@ ORIGIN = ("overlapping_spans_dropped", "blank_spans_dropped", "rejected_rows")  
 COLOURS = (31, 32, 33, 34, 35, 36)  # of the terminal; a label keeps its own, and its name is always written
 DIM = 2
 
+Span = tuple[int, ...]  # start, end, label id
+
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     meta, splits = open_data(arguments.data)
-    tokenizer = load_tokenizer(meta)
-    broken = {}
-    for name, split in splits.items():
-        for problem, row in check_split(split, meta, tokenizer):
-            broken.setdefault(f"{name}: {problem}", set()).add(row)
-    for problem, rows in broken.items():
-        print(f"BROKEN {problem}: {len(rows)} rows, the first is row {min(rows)}")
-    if broken:
-        raise UserError(f"{arguments.data} breaks {len(broken)} invariants: run prepare.py again", code=1)
+    check_invariants(arguments.data, meta, splits)
     print(f"{arguments.data}: every invariant holds")
 
-    known = meta.get("statistics")
-    origin = {name: known[name] for name in ORIGIN if name in known} if isinstance(known, dict) else {}
-    print_statistics(statistics(splits, len(meta["labels"]), arguments.max_length) | origin)
-    print_ceilings(splits)
-    print_shared_skeletons(splits, meta["labels"])
+    ceiling, lost = round_trip(splits)
+    figures = statistics(splits, len(meta["labels"]), arguments.max_length) | origin(meta)
+    figures |= {"alignment_ceiling": ceiling, "skeletons": count_skeletons(splits, meta["labels"])}
+    print_statistics(figures)
     print_labels(splits, meta["labels"])
     data = PIITokenDataset(arguments.data, arguments.split)
     shown = chosen_rows(data, arguments)
-    for index in shown:
-        show_row(data, index)
     if arguments.label and not shown:
         print(f"none of these rows of {arguments.split} has a span of {arguments.label}")
+    for index in shown if arguments.sample or arguments.index or not arguments.html else ():
+        show_row(data, index, lost[arguments.split].get(index, ()))
+    if arguments.html:
+        write_data_page(arguments.html, splits, data, shown, lost[arguments.split], figures)
+        print(f"\nwrote {arguments.html}: it holds the rows' text and is readable by you only")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -60,6 +59,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     which.add_argument("--sample", type=positive_int, nargs="?", const=5, help="show so many rows, drawn at random (5)")
     which.add_argument("--index", type=int, nargs="+", help="show these rows")
     parser.add_argument("--label", help="show only rows with a span of this label")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write statistics and rows as a page for a browser")
     parser.add_argument("--max-length", type=positive_int, default=96, help="for the statistics (96)")
     return parser.parse_args(argv)
 
@@ -87,107 +87,32 @@ def load_tokenizer(meta: dict) -> tekken.Tekken | None:
     return tokenizer
 
 
-def check_split(split: Split, meta: dict, tokenizer: tekken.Tekken | None) -> Iterator[tuple[str, int]]:
-    """(what is broken, row) for every broken invariant. Offsets between rows were checked when the split was opened."""
-    first = 0
-    for rows in split.chunks():
-        try:
-            texts = rows.texts()
-        except UnicodeDecodeError:
-            yield from (("texts are UTF-8", first + row) for row in undecodable(rows))
-            return
-        text = spans.JoinedText.of(texts)
-        problems = [*token_problems(rows, text, meta), *span_problems(rows, text, len(meta["labels"]))]
-        if tokenizer and not problems:  # the alignment is worked out again, which presumes that ranges are sound
-            problems = [*alignment_problems(rows, texts, text, tokenizer)]
-        for problem, broken in problems:
-            for row in np.unique(broken):
-                yield problem, first + int(row)
-        first += len(texts)
+def check_invariants(folder: Path, meta: dict, splits: dict[str, Split]) -> None:
+    """Print each broken invariant with its rows. Raises UserError if there is one."""
+    tokenizer = load_tokenizer(meta)
+    broken = {}
+    for name, split in splits.items():
+        for problem, row in check_split(split, meta, tokenizer):
+            broken.setdefault(f"{name}: {problem}", set()).add(row)
+    for problem, rows in broken.items():
+        print(f"BROKEN {problem}: {len(rows)} rows, the first is row {min(rows)}")
+    if broken:
+        raise UserError(f"{folder} breaks {len(broken)} invariants: run prepare.py again", code=1)
 
 
-def undecodable(rows: Rows) -> Iterator[int]:
-    """The rows whose text is no UTF-8."""
-    for row, (start, end) in enumerate(pairwise(spans.starts_of(rows.text_counts))):
-        try:
-            rows.text[start:end].tobytes().decode()
-        except UnicodeDecodeError:
-            yield row
+def origin(meta: dict) -> dict:
+    """The figures of meta.json that tell what became of the raw rows."""
+    known = meta.get("statistics")
+    return {name: known[name] for name in ORIGIN if name in known} if isinstance(known, dict) else {}
 
 
-def token_problems(rows: Rows, text: spans.JoinedText, meta: dict) -> Iterator[tuple[str, np.ndarray]]:
-    """(what is broken, rows) among the token columns."""
-    row = np.repeat(np.arange(len(rows.token_counts)), rows.token_counts)
-    label_ids, begins = rows.tokens["label_ids"], rows.tokens["begins"]
-    starts, ends = (rows.tokens[name].astype(np.int64) for name in ("char_starts", "char_ends"))
-    first, last = np.ones(len(row), dtype=bool), np.ones(len(row), dtype=bool)
-    first[1:] = last[:-1] = row[1:] != row[:-1]
-    length = np.diff(text.starts)
-    gap = np.where(first, starts, starts - np.roll(ends, 1))  # -1 where a character is split over tokens
-    backwards = ~first & ((starts < np.roll(starts, 1)) | (ends < np.roll(ends, 1)))
-    continues = ~first & (label_ids == np.roll(label_ids, 1))
-    checks = {
-        "every row has tokens": (rows.token_counts == 0).nonzero()[0],
-        "labels are in range": row[label_ids >= len(meta["labels"])],
-        "token ids are in the vocabulary": row[rows.tokens["token_ids"] >= meta["tokenizer"]["vocab_size"]],
-        "offsets are monotone": row[backwards | (starts >= ends)],
-        "tokens cover the text without gaps": row[(gap > 0) | (gap < -1) | (first & (starts != 0))],
-        "tokens end where the text ends": row[last & (ends != length[row])],
-        "begin bits stand on labelled tokens": row[begins & (label_ids == spans.OUTSIDE_ID)],
-        "a change of label begins a span": row[(label_ids != spans.OUTSIDE_ID) & ~continues & ~begins],
-    }
-    yield from ((problem, broken) for problem, broken in checks.items() if len(broken))
-
-
-def span_problems(rows: Rows, text: spans.JoinedText, num_labels: int) -> Iterator[tuple[str, np.ndarray]]:
-    """(what is broken, rows) among the spans."""
-    row = np.repeat(np.arange(len(rows.span_counts)), rows.span_counts)
-    starts, ends, labels = rows.spans.astype(np.int64).T
-    length = np.diff(text.starts)[row]
-    outside = (starts < 0) | (ends > length) | (starts >= ends)
-    overlap = np.zeros(len(row), dtype=bool)
-    overlap[1:] = (starts[1:] < ends[:-1]) & (row[1:] == row[:-1])
-    edge = np.zeros(len(row), dtype=bool)
-    if not outside.any():
-        edge = text.is_space[text.starts[row] + starts] | text.is_space[text.starts[row] + ends - 1]
-    checks = {
-        "spans are in range": row[outside],
-        "spans are sorted and do not overlap": row[overlap],
-        "spans have a label": row[(labels <= spans.OUTSIDE_ID) | (labels >= num_labels)],
-        "spans have no white space at their edges": row[edge],
-    }
-    yield from ((problem, broken) for problem, broken in checks.items() if len(broken))
-
-
-def alignment_problems(
-    rows: Rows, texts: list[str], text: spans.JoinedText, tokenizer: tekken.Tekken
-) -> Iterator[tuple[str, np.ndarray]]:
-    """(what is broken, rows): the tokens rebuild the text's bytes, and the tags follow from the spans."""
-    offsets = spans.starts_of(rows.token_counts)
-    token_ids = rows.tokens["token_ids"]
-    rebuilt = [b"".join(tokenizer.pieces[i] for i in token_ids[start:end]) for start, end in pairwise(offsets)]
-    different = [row for row, (a, b) in enumerate(zip(rebuilt, texts, strict=True)) if a != b.encode()]
-    if different:
-        yield "tokens rebuild the text's bytes", np.array(different)
-        return
-    token_bytes = spans.starts_of(np.array([len(tokenizer.pieces[i]) for i in token_ids]))
-    tags = spans.tag_tokens(text, rows.token_counts, token_bytes, rows.spans, rows.span_counts)
-    row = np.repeat(np.arange(len(texts)), rows.token_counts)
-    for name, problem in (
-        ("char_starts", "character offsets are the tokens' own"),
-        ("char_ends", "character offsets are the tokens' own"),
-        ("label_ids", "labels follow from the spans"),
-        ("begins", "begin bits stand on each span's first token"),
-    ):
-        different = getattr(tags, name) != rows.tokens[name]
-        if different.any():
-            yield problem, row[different]
-
-
-def print_ceilings(splits: dict[str, Split]) -> None:
-    """Strict F1 of the gold tags turned back into spans: no model that predicts such tags can score more."""
+def round_trip(splits: dict[str, Split]) -> tuple[str, dict[str, dict[int, list[Span]]]]:
+    """The gold tags turned back into spans: their strict F1, which no model that predicts such tags can exceed, and
+    split → row → the spans that tags with begin bits do not give back."""
     hits, found, gold = np.zeros(2, int), np.zeros(2, int), 0
-    for split in splits.values():
+    lost: dict[str, dict[int, list[Span]]] = {name: {} for name in splits}
+    for name, split in splits.items():
+        first = 0
         for rows in split.chunks():
             wanted = span_set(rows.spans, rows.span_counts)
             gold += len(wanted)
@@ -195,8 +120,11 @@ def print_ceilings(splits: dict[str, Split]) -> None:
                 back = span_set(*spans_back(rows, begins))
                 hits[i] += len(back & wanted)
                 found[i] += len(back)
+            for row, *span in sorted(wanted - back):
+                lost[name].setdefault(first + row, []).append(tuple(span))
+            first += len(rows.text_counts)
     plain, with_begins = (2 * hits / np.maximum(1, found + gold)).tolist()
-    print(f"  {'alignment ceiling':28s} {plain:.4f} strict F1 with plain tags, {with_begins:.4f} with begin bits")
+    return f"{plain:.4f} plain tags, {with_begins:.4f} begin bits (strict F1)", lost
 
 
 def spans_back(rows: Rows, begins: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -209,13 +137,13 @@ def span_set(span_array: np.ndarray, counts: np.ndarray) -> set[tuple[int, ...]]
     return set(zip(row.tolist(), *span_array.T.tolist(), strict=True))
 
 
-def print_shared_skeletons(splits: dict[str, Split], labels: list[str]) -> None:
+def count_skeletons(splits: dict[str, Split], labels: list[str]) -> str:
     """Rows that are one sentence with other values, on both sides of the split, make validation too easy."""
     seen: dict[str, set[str]] = {}
     for name, split in splits.items():
         seen[name] = {skeleton(row) for rows in split.chunks() for row in as_raw(rows, labels)}
     shared = len(seen["train"] & seen["validation"])
-    print(f"  {'skeletons':28s} {len(seen['train'])} train, {len(seen['validation'])} validation, {shared} in both")
+    return f"{len(seen['train'])} train, {len(seen['validation'])} validation, {shared} in both"
 
 
 def as_raw(rows: Rows, labels: list[str]) -> Iterator[Row]:
@@ -232,7 +160,7 @@ def print_labels(splits: dict[str, Split], labels: list[str]) -> None:
 
 
 def chosen_rows(data: PIITokenDataset, arguments: argparse.Namespace) -> list[int]:
-    """The rows the user asked to see; none unless asked."""
+    """The rows the user asked to see; in a terminal none unless asked, on a page the first ones."""
     if arguments.label is not None and arguments.label not in data.labels[1:]:
         raise UserError(f"no label {arguments.label}: choose one of {', '.join(data.labels[1:])}")
     if arguments.index:
@@ -241,6 +169,8 @@ def chosen_rows(data: PIITokenDataset, arguments: argparse.Namespace) -> list[in
         if wrong := [i for i in arguments.index if not 0 <= i < len(data)]:
             raise UserError(f"no row {wrong[0]}: {arguments.split} has rows 0 to {len(data) - 1}")
         candidates = np.array(arguments.index)
+    elif arguments.html and not arguments.sample:
+        candidates = np.arange(len(data))
     elif arguments.sample or arguments.label:
         candidates = np.random.default_rng(0).permutation(len(data))
     else:
@@ -249,11 +179,12 @@ def chosen_rows(data: PIITokenDataset, arguments: argparse.Namespace) -> list[in
         row_of_span = np.repeat(np.arange(len(data)), np.diff(data.split.span_offsets))
         having = row_of_span[data.split.spans[:, 2] == data.label_to_id[arguments.label]]
         candidates = candidates[np.isin(candidates, having)]
-    return candidates.tolist() if arguments.index else candidates[: arguments.sample or 5].tolist()
+    most = len(candidates) if arguments.index else arguments.sample or (PAGE_ROWS if arguments.html else 5)
+    return candidates[:most].tolist()
 
 
-def show_row(data: PIITokenDataset, index: int) -> None:
-    """One row with token borders (|) and its spans in brackets, each with its label's name."""
+def show_row(data: PIITokenDataset, index: int, lost: Sequence[Span]) -> None:
+    """One row with token borders (|) and its spans in brackets, each with its label's name; and the spans `lost`."""
     example = data.example(index)
     opening = {start: label for start, _, label in example["spans"]}
     closing = {end: label for _, end, label in example["spans"]}
@@ -272,11 +203,9 @@ def show_row(data: PIITokenDataset, index: int) -> None:
         shown.append(paint(visible(character), colour))
     print(f"\nrow {index}, {example['language']}, {len(example['tokens'])} tokens, {len(example['spans'])} spans")
     print("".join(shown))
-    rows = data.split.rows(np.array([index]))
-    back = spans_back(rows, rows.tokens["begins"])[0]
-    if missing := [s for s in rows.spans.tolist() if s not in back.tolist()]:
-        described = ", ".join(f"{start}:{end} {data.labels[label]}" for start, end, label in missing)
-        print(paint(f"the tags do not give back {described}", DIM))
+    if lost:
+        described = ", ".join(f"{start}:{end} {data.labels[label]}" for start, end, label in lost)
+        print(paint(textwrap.fill(f"the tags do not give back {described}", 80), DIM))
 
 
 def visible(character: str) -> str:

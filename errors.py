@@ -1,4 +1,4 @@
-"""What became of each gold span, and how wrong borders are wrong: counts only, never text.
+"""What became of each gold span, and how wrong borders are wrong: counts and places, never text.
 
 The words for spans are those of metrics.py. Borders are equal or not in characters; how far they are off is told in
 tokens, the steps in which a head can move them.
@@ -12,6 +12,7 @@ from metrics import Documents, on_one_line, plain
 from spans import OUTSIDE_ID, ranges, starts_of
 
 KINDS = ("correct", "wrong_label", "border", "border_and_label", "missed")  # each gold span is one of them
+ERROR_KINDS = (*KINDS[1:], "invented")  # "invented" is of a predicted span
 BORDER_KINDS = ("split", "merged", "one_token_long", "one_token_short", "other")  # the first that holds
 MOST_CONFUSED = 5  # labels that `confused_with` names
 MOST_ROWS = 10  # of the printed tables beneath the first
@@ -24,6 +25,15 @@ class Findings(NamedTuple):
     border_kind: np.ndarray  # [gold] index in BORDER_KINDS; it means something only where the kind is border
     taken_for: np.ndarray  # [gold] label id found in place of the span's own, -1 where there is none
     invented: np.ndarray  # [predicted] bool
+
+
+class Errors(NamedTuple):
+    """Errors one by one, document by document, each from left to right."""
+
+    kind: np.ndarray  # [errors] index in ERROR_KINDS
+    document: np.ndarray  # [errors]
+    gold: np.ndarray  # [errors] index of the gold span, -1 where there is none: invented
+    predicted: np.ndarray  # [errors] index of the predicted span found in its place, -1 where there is none: missed
 
 
 class Pairs(NamedTuple):
@@ -86,17 +96,51 @@ def analyse(documents: Documents, labels: list[str], char_starts: np.ndarray, ch
 def find(gold: np.ndarray, predicted: np.ndarray, token_starts: np.ndarray, token_ends: np.ndarray) -> Findings:
     """Findings of spans [n, 3] and tokens [tokens] that all stand on one line, sorted."""
     pairs = overlapping(gold, predicted)
+    kind, found = kinds_of(pairs, len(gold)), counterparts(pairs, len(gold))
+    tokens = [tokens_of(spans, token_starts, token_ends) for spans in (gold, predicted)]
+    confused = (kind == KINDS.index("wrong_label")) | (kind == KINDS.index("border_and_label"))
+    taken_for = np.full(len(gold), -1)
+    taken_for[confused] = predicted[found[confused], 2]
+    return Findings(kind, border_kinds(pairs, *tokens), taken_for, overlaps_nothing(pairs, len(predicted)))
+
+
+def listed(documents: Documents) -> Errors:
+    """Every error of the documents: each gold span that is not correct, each predicted span that is invented."""
+    gold, gold_document = on_one_line(documents.gold, documents.gold_counts, documents.lengths)
+    predicted, predicted_document = on_one_line(documents.predicted, documents.predicted_counts, documents.lengths)
+    pairs = overlapping(gold, predicted)
+    kind = kinds_of(pairs, len(gold))
+    wrong = np.flatnonzero(kind != KINDS.index("correct"))
+    invented = np.flatnonzero(overlaps_nothing(pairs, len(predicted)))
+    errors = Errors(
+        kind=np.append(kind[wrong] - 1, np.full(len(invented), ERROR_KINDS.index("invented"))),
+        document=np.append(gold_document[wrong], predicted_document[invented]),
+        gold=np.append(wrong, np.full(len(invented), -1)),
+        predicted=np.append(counterparts(pairs, len(gold))[wrong], invented),
+    )
+    order = np.argsort(np.append(gold[wrong, 0], predicted[invented, 0]), kind="stable")
+    return Errors(*(column[order] for column in errors))
+
+
+def kinds_of(pairs: Pairs, num_gold: int) -> np.ndarray:
+    """[gold] index in KINDS."""
     # predicted spans do not overlap: one with the borders of a gold span is the only one that overlaps it
     evidence = (pairs.same_borders & pairs.same_label, pairs.same_borders, pairs.same_label, pairs.shared > 0)
-    kind = first_that_holds([count_pairs(pairs.gold, hit, len(gold)) > 0 for hit in evidence])
-    tokens = [tokens_of(spans, token_starts, token_ends) for spans in (gold, predicted)]
+    return first_that_holds([count_pairs(pairs.gold, hit, num_gold) > 0 for hit in evidence])
 
-    taken_for = np.full(len(gold), -1)
-    order = np.lexsort((-pairs.predicted, pairs.shared))  # what shares most is written last, of two the earlier
-    taken_for[pairs.gold[order]] = predicted[pairs.predicted[order], 2]
-    taken_for[(kind != KINDS.index("wrong_label")) & (kind != KINDS.index("border_and_label"))] = -1
-    invented = np.bincount(pairs.predicted, minlength=len(predicted)) == 0
-    return Findings(kind, border_kinds(pairs, *tokens), taken_for, invented)
+
+def counterparts(pairs: Pairs, num_gold: int) -> np.ndarray:
+    """[gold] index of the predicted span found in place of each gold span: of its label if there is one, then the one
+    that shares most characters, then the earlier; -1 where none overlaps it."""
+    found = np.full(num_gold, -1)
+    order = np.lexsort((-pairs.predicted, pairs.shared, pairs.same_label))  # the best is written last
+    found[pairs.gold[order]] = pairs.predicted[order]
+    return found
+
+
+def overlaps_nothing(pairs: Pairs, num_predicted: int) -> np.ndarray:
+    """[predicted] bool: whether each overlaps no gold span."""
+    return np.bincount(pairs.predicted, minlength=num_predicted) == 0
 
 
 def overlapping(gold: np.ndarray, predicted: np.ndarray) -> Pairs:

@@ -16,14 +16,16 @@ from common import Parser, UserError, fraction, run, write_json
 from dataset import PIITokenDataset, make_windows
 from errors import short
 from processes import Processes
+from report_page import commonest_confusions, write_report_page
 from rows import OUTSIDE, read_label_map
-from runs import OPERATING_POINTS, choose_head, load_run
+from runs import OPERATING_POINTS, choose_head, load_run, stored_bias
 from spans import JoinedText, spans_of_tags
 from store import SPLITS
 from tagging import Tagged, Tagger, all_scores, calibrated, span_scores
 
 LARGEST_BIAS = 32.0  # on the logit of O: more than any head's margins
 BIAS_STEP = 0.03
+CURVE_BIASES = (-4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # of the page: below 0 finds less
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,6 +35,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
+    if arguments.show_text and not arguments.html:
+        raise UserError("--show-text is for the page: name its file with --html")
     data = PIITokenDataset(arguments.data, arguments.split)
     if not len(data):
         raise UserError(f"{arguments.data} has no {arguments.split} rows: choose another --split")
@@ -56,23 +60,25 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
         "head": head,
         "data": str(arguments.data),
         "split": arguments.split,
-        "unknown_labels": unknown_labels(judged, config["labels"]),
-        **metrics.score(judged.documents, judged.labels),
-        "errors": errors.analyse(judged.documents, judged.labels, judged.char_starts, judged.char_ends),
-        "calibration": metrics.calibration(
-            calibrated(judged.scores, tagger.calibration), metrics.strict_hits(judged.documents)
-        ),
+        **figures_of(judged, config["labels"], tagger.calibration),
     }
-    if arguments.json:
-        write_json(arguments.json, report)
-    print_report(report)
-    if arguments.errors:
-        errors.print_errors(report["errors"])
+    tell(report, arguments)
     print(f"scored in {time.perf_counter() - started:.1f} s")
+
+    def point_at(bias: float) -> dict:
+        return operating_point(bias, judge_at(bias).documents, len(judged.labels))
+
+    points = []
     if arguments.target_recall:
-        points = operating_points(arguments.target_recall, lambda bias: judge_at(bias).documents, len(judged.labels))
+        points = operating_points(arguments.target_recall, point_at)
         print_operating_points(points)
         store_operating_point(arguments.run, head, arguments.target_recall, points[-1])
+    if arguments.html:
+        chosen = points[-1]["bias"] if points else stored_bias_or_none(arguments.run, head)
+        points = curve(points, chosen, point_at)
+        text = data if arguments.show_text else None
+        write_report_page(arguments.html, report, judged.documents, points, chosen, text)
+        print(f"wrote {arguments.html}")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -85,6 +91,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--label-map", type=Path, help="JSON: data label to run label, or null to leave it out")
     parser.add_argument("--errors", action="store_true", help="tell the kinds of errors by label")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument("--html", type=Path, help="write a page for a browser to this file: figures, charts, errors")
+    parser.add_argument("--show-text", action="store_true", help="let the page show the text around each error")
     parser.add_argument(
         "--target-recall", type=fraction, help="store the bias on O at which this share of PII characters is covered"
     )
@@ -169,38 +177,62 @@ def judge(
     return Judged(documents, labels, char_starts, char_ends, scores)
 
 
+def figures_of(judged: Judged, run_labels: list[str], calibration: Sequence[float] | None) -> dict:
+    """Every figure of the report; `calibration` is the head's."""
+    scores = calibrated(judged.scores, calibration)
+    return {
+        "unknown_labels": unknown_labels(judged, run_labels),
+        **metrics.score(judged.documents, judged.labels),
+        "errors": errors.analyse(judged.documents, judged.labels, judged.char_starts, judged.char_ends),
+        "calibration": metrics.calibration(scores, metrics.strict_hits(judged.documents)),
+    }
+
+
 def unknown_labels(judged: Judged, run_labels: list[str]) -> list[str]:
     """Labels of gold spans that the run cannot predict; they count as misses."""
     return [judged.labels[i] for i in np.unique(judged.documents.gold[:, 2]) if judged.labels[i] not in run_labels]
 
 
-def operating_points(
-    target_recall: float, documents_at: Callable[[float], metrics.Documents], num_labels: int
-) -> list[dict]:
-    """Figures along the bias on O, up to the least one whose recall of PII characters reaches the target.
+def operating_point(bias: float, documents: metrics.Documents, num_labels: int) -> dict:
+    """What a bias on O gives: `documents` were decoded with it."""
+    counts, _ = metrics.count_spans(documents, num_labels)
+    figures = metrics.plain(metrics.figures({name: column.sum() for name, column in counts.items()}))
+    strict = {f"strict_{name}": figures["strict"][name] for name in ("precision", "recall", "f1")}
+    return {"bias": bias, "recall": 1 - figures["leakage"], "leakage": figures["leakage"], **strict}
+
+
+def operating_points(target_recall: float, point_at: Callable[[float], dict]) -> list[dict]:
+    """`operating_point`s along the bias on O, up to the least one whose recall of PII characters reaches the target.
 
     A bias is taken off the logit of O. The more is taken off, the more tokens are covered: recall rises (with plain
     tags it cannot fall), so the least bias is found by bisection. Raises UserError where no bias reaches the target.
     """
-
-    def point(bias: float) -> dict:
-        counts, _ = metrics.count_spans(documents_at(bias), num_labels)
-        figures = metrics.plain(metrics.figures({name: column.sum() for name, column in counts.items()}))
-        strict = {f"strict_{name}": figures["strict"][name] for name in ("precision", "recall", "f1")}
-        return {"bias": bias, "recall": 1 - figures["leakage"], "leakage": figures["leakage"], **strict}
-
     low, high = 0.0, LARGEST_BIAS
-    points = [point(low)]
+    points = [point_at(low)]
     if points[0]["recall"] >= target_recall:
         return points
-    if (last := point(high))["recall"] < target_recall:
+    if (last := point_at(high))["recall"] < target_recall:
         raise UserError(f"no bias reaches a recall of {target_recall}: at {high} it is {last['recall']:.4f}", code=1)
     while high - low > BIAS_STEP:
         middle = (low + high) / 2
-        points.append(point(middle))
+        points.append(point_at(middle))
         low, high = (low, middle) if points[-1]["recall"] >= target_recall else (middle, high)
-    chosen = {entry["bias"]: entry for entry in [*points, point(high)] if entry["bias"] <= high}
+    chosen = {entry["bias"]: entry for entry in [*points, point_at(high)] if entry["bias"] <= high}
     return [chosen[bias] for bias in sorted(chosen)]
+
+
+def curve(points: list[dict], chosen: float | None, point_at: Callable[[float], dict]) -> list[dict]:
+    """Operating points at CURVE_BIASES, at the chosen bias, and those that were worked out before; by bias."""
+    known = {point["bias"]: point for point in points}
+    wanted = {*CURVE_BIASES, *known} | ({chosen} if chosen is not None else set())
+    return [known.get(bias) or point_at(bias) for bias in sorted(wanted)]
+
+
+def stored_bias_or_none(run: Path, head: str) -> float | None:
+    try:
+        return stored_bias(run, head)
+    except UserError:
+        return None
 
 
 def store_operating_point(run: Path, head: str, target_recall: float, point: dict) -> None:
@@ -219,6 +251,14 @@ def print_operating_points(points: list[dict]) -> None:
     for entry in points:
         strict = f"{entry['strict_f1']:>17.3f}{entry['strict_precision']:>11.3f}{entry['strict_recall']:>9.3f}"
         print(f"{entry['bias']:>9.3f}{entry['recall']:>9.4f}{entry['leakage']:>9.4f}{strict}")
+
+
+def tell(report: dict, arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        write_json(arguments.json, report)
+    print_report(report)
+    if arguments.errors:
+        errors.print_errors(report["errors"])
 
 
 def print_report(report: dict) -> None:
@@ -258,13 +298,10 @@ def print_row(name: str, entry: dict) -> None:
 
 
 def print_confusions(table: dict, most: int = 8) -> None:
-    counts = np.array(table["counts"])
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:most]
-    pairs = [(cell // len(counts), cell % len(counts)) for cell in order if counts.flat[cell]]
-    print("commonest token confusions, gold > predicted:" if pairs else "no token confusions")
-    for gold, predicted in pairs:
-        print(f"{counts[gold, predicted]:>8}  {short(table['labels'][gold])} > {short(table['labels'][predicted])}")
+    found = commonest_confusions(table)[:most]
+    print("commonest token confusions, gold > predicted:" if found else "no token confusions")
+    for count, gold, predicted in found:
+        print(f"{count:>8}  {short(gold)} > {short(predicted)}")
 
 
 if __name__ == "__main__":

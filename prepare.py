@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,13 +19,12 @@ import spans
 import tekken
 from common import Parser, UserError, atomic_folder, fraction, parallel_map, positive_int, run, seed, write_json
 from rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
-from store import FORMAT_VERSION, LANGUAGE, SPLITS, Rows, Split, SplitWriter
+from store import FORMAT_VERSION, LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter
 
 HUB_DATASET = "ai4privacy/pii-masking-200k"
 HUB_REVISION = "7c22e6816b8fc24b7781e9f4e22016c698842dd0"
 HUB_FILES = ("english_pii_43k.jsonl", "french_pii_62k.jsonl")
 ROWS_A_CHUNK = 4096
-MAX_LABELS = 2**16  # label ids are uint16
 tqdm.monitor_interval = 0  # its thread would be running when the worker processes are forked
 
 
@@ -306,10 +306,17 @@ def count_rows(rows: Rows, max_length: int) -> dict[str, int]:
 
 
 def print_statistics(figures: dict) -> None:
+    """Print the figures in two columns, wrapped to a terminal's 80."""
     for name, value in figures.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{n} {key}" for key, n in value.items()) or "none"
-        print(f"  {name.replace('_', ' '):28s} {value}")
+        first, indent = f"  {name.replace('_', ' '):28s} ", " " * 31
+        print(textwrap.fill(described(value), 80, initial_indent=first, subsequent_indent=indent))
+
+
+def described(figure: object) -> str:
+    """A figure in words: counts stand before what they count."""
+    if isinstance(figure, dict):
+        return ", ".join(f"{n} {key}" for key, n in figure.items()) or "none"
+    return str(figure)
 
 
 if __name__ == "__main__":

@@ -323,3 +323,35 @@ def test_tables_of_many_long_labels_and_large_counts_fit_80_columns(capsys):
     assert any(line.startswith("A" * 18 + "...") for line in lines)
     total = next(line for line in lines if line.startswith("all "))
     assert figures_of(total) == [copies // 2, (count - 1) * copies // 2, count * copies // 2, 0, 0, 0]
+
+
+# One by one
+
+
+def plain_list(cases: list[Case]) -> list[tuple]:
+    """(kind, document, gold span, predicted span) of every error, by the start of the gold, else the predicted span."""
+    errors_found = []
+    for index, (found, _) in enumerate(cases):
+        of_row = []
+        for span in found.gold:
+            meets = [p for p in found.predicted if chars(p) & chars(span)]
+            best = max(meets, key=lambda p: (p[2] == span[2], len(chars(p) & chars(span)), -p[0]), default=None)
+            of_row.append((plain_kind(span, found.predicted), index, span, best))
+        for span in found.predicted:
+            if not any(chars(g) & chars(span) for g in found.gold):
+                of_row.append(("invented", index, None, span))
+        wrong = [error for error in of_row if error[0] != "correct"]
+        errors_found += sorted(wrong, key=lambda error: (error[2] or error[3])[0])
+    return errors_found
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(tokenised(), max_size=5))
+def test_the_list_holds_every_error_once_with_the_span_found_in_place_of_the_gold_one(cases):
+    documents = joined([d for d, _ in cases])
+    sides = [[*map(tuple, spans.tolist()), None] for spans in (documents.gold, documents.predicted)]  # -1 is None
+    found = [
+        (errors.ERROR_KINDS[kind], document, sides[0][gold], sides[1][predicted])
+        for kind, document, gold, predicted in zip(*map(np.ndarray.tolist, errors.listed(documents)), strict=True)
+    ]
+    assert found == plain_list(cases)

@@ -16,6 +16,7 @@ import torch
 from nervaluate.evaluator import Evaluator
 from safetensors.torch import load_file, save_file
 from test_backbone import save_tiny_backbone
+from test_runs import seal
 
 import common
 import evaluate
@@ -298,6 +299,7 @@ def set_head(run: Path, change: Callable[[torch.Tensor, torch.Tensor], None]) ->
     weights = load_file(path)
     change(weights["weight"], weights["bias"])
     save_file(weights, path)
+    seal(run)
 
 
 def test_a_head_that_finds_nothing_scores_zero_and_leaks_everything(copied_run, data, tmp_path):
@@ -582,6 +584,8 @@ HEAD_FAULTS = {
 @pytest.mark.parametrize("damage", HEAD_FAULTS.values(), ids=HEAD_FAULTS)
 def test_a_damaged_head_ends_with_one_line(copied_run, data, capfd, damage):
     damage(copied_run / DOCUMENTED / "head.safetensors")
+    if (copied_run / DOCUMENTED / "head.safetensors").exists():
+        seal(copied_run)
     assert "head.safetensors" in refusal(capfd, flags_for(copied_run, data))
 
 
@@ -651,6 +655,15 @@ def test_tables_fit_80_columns_and_no_text_of_a_row_is_printed_or_written(traine
         assert piece not in everything
 
 
+def test_what_is_printed_is_plain_text_of_80_columns_with_no_color_and_without(trained, data):
+    command = [sys.executable, str(SCRIPT), *flags_for(trained, data), "--errors"]
+    for change in ({"NO_COLOR": "1"}, {"FORCE_COLOR": "1", "COLUMNS": "200"}):
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | change
+        out = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment).stdout
+        lines = [line for line in out.splitlines() if not line.startswith("scored in")]
+        assert len(lines) > 20 and max(map(len, lines)) <= 80 and "\x1b" not in out
+
+
 @pytest.mark.parametrize("head", [DOCUMENTED, STRONG])
 def test_the_kinds_of_errors_are_told_in_80_columns_without_text(trained, data, capfd, head):
     capfd.readouterr()
@@ -689,3 +702,53 @@ def test_printed_figures_are_those_of_the_json_file(trained, data, tmp_path, cap
 def test_the_same_evaluation_gives_the_same_file(trained, data, tmp_path):
     first = report_of(trained, data, tmp_path)
     assert report_of(trained, data, tmp_path) == first
+
+
+# The page (test_report_page.py and test_browser_evaluate.py have more)
+
+
+def page_of(run: Path, data: Path, tmp_path: Path, *more: str, **flags: object) -> str:
+    """What `--html` writes."""
+    evaluate.main([*flags_for(run, data, html=tmp_path / "page.html", **flags), *more])
+    return (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_page_holds_text_only_where_show_text_asks_for_it(trained, data, tmp_path, capfd):
+    capfd.readouterr()
+    page = page_of(trained, data, tmp_path)
+    assert not [value for value in (CANARY, "Hello", "Bonjour", "Anna", "Besan", "New York", "90210") if value in page]
+    with_text = page_of(trained, data, tmp_path, "--show-text")
+    assert CANARY in with_text and "New York" in with_text
+    out, err = capfd.readouterr()
+    assert CANARY not in out + err and f"wrote {tmp_path / 'page.html'}" in out
+
+
+def test_the_page_changes_nothing_of_the_json_file(trained, data, tmp_path):
+    alone = report_of(trained, data, tmp_path)
+    assert report_of(trained, data, tmp_path, html=tmp_path / "page.html") == alone
+
+
+@pytest.mark.parametrize("head", [DOCUMENTED, STRONG])
+def test_the_page_rings_the_operating_point_of_its_head_just_found_or_stored(trained, data, tmp_path, head):
+    run = Path(shutil.copytree(trained, tmp_path / "copied-run"))
+    assert "has no stored operating point" in page_of(run, data, tmp_path, head=head)
+    found = page_of(run, data, tmp_path, head=head, target_recall=0.99)
+    bias = json.loads((run / "operating_points.json").read_text())[head]["bias"]
+    for page in (found, page_of(run, data, tmp_path, head=head)):
+        assert f'<tr class="chosen"><td>{bias:.3f}</td>' in page and "has no stored operating point" not in page
+    other = STRONG if head == DOCUMENTED else DOCUMENTED
+    assert "has no stored operating point" in page_of(run, data, tmp_path, head=other)
+
+
+def test_the_page_says_which_labels_the_run_does_not_know(trained, data, tmp_path):
+    other = prepare_to(tmp_path / "other", "1", lambda label, row: "BOURG" if label == "CITY" else label)
+    assert "counted as misses: BOURG" in page_of(trained, other, tmp_path)
+    assert "counted as misses" not in page_of(trained, data, tmp_path)
+
+
+def test_show_text_without_a_page_is_refused(trained, data, capfd):
+    assert "--html" in refusal(capfd, [*flags_for(trained, data), "--show-text"])
+
+
+def test_a_page_that_cannot_be_written_ends_with_one_line(trained, data, tmp_path, capfd):
+    refusal(capfd, flags_for(trained, data, html=tmp_path))
