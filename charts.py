@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from common import atomic_path
 
 WIDTH = 400  # of the drawing's own units, which a page stretches: letters stay legible on a phone
+LEGEND_LINE = 14  # from one line of a legend to the next
 LETTER, CAPITAL = 6.2, 7.8  # about the width of a letter of 11 units
 # Okabe and Ito (2008): eight colours that colour-blind people tell apart, without black and yellow
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -41,7 +42,7 @@ def bars(
     largest = max((value for values in series.values() for value in values), default=0) or 1
     chosen = range(len(names))[part]
     svg = drawing(WIDTH, top + len(chosen) * (thick * len(series) + gap))
-    legend(svg, list(series), left)
+    legend(svg, legend_places(list(series), left))
     for i, row in enumerate(chosen):
         y = top + i * (thick * len(series) + gap)
         write(svg, left - 6, y + (thick * len(series) + 8) / 2, names[row], anchor="end")
@@ -90,7 +91,10 @@ def lines(
 
 def line_chart(series, x_title, y_title, *, unit_square=False, dots=False, chosen=None) -> Element:
     """`lines` as an element, for drawings of several charts."""
-    height, left, bottom, top = 230, 48, 34, 18
+    left, bottom = 48, 34
+    entries = legend_places(list(series), left) if len(series) > 1 else []
+    top = 18 + (entries[-1][2] - entries[0][2] if entries else 0)
+    height = top + 212
     svg = drawing(WIDTH, height)
     xs = [x for column, _ in series.values() for x in column if math.isfinite(x)]
     ys = [y for _, column in series.values() for y in column if math.isfinite(y)]
@@ -115,8 +119,7 @@ def line_chart(series, x_title, y_title, *, unit_square=False, dots=False, chose
         add(svg, "path", d=" ".join(path), fill="none", stroke=colour, **{"stroke-width": 1.8})
     if chosen:
         add(svg, "circle", cx=scale_x(chosen[0]), cy=scale_y(chosen[1]), r=6, **{"class": "ring"})
-    if len(series) > 1:
-        legend(svg, list(series), left)
+    legend(svg, entries)
     return svg
 
 
@@ -186,11 +189,22 @@ def write(svg: Element, x: float, y: float, text: str, anchor: str = "start", ki
     add(svg, "text", x=float(x), y=float(y), **{"text-anchor": anchor, "class": kind}, **more).text = text
 
 
-def legend(svg: Element, names: Sequence[str], left: float) -> None:
-    for i, name in enumerate(names):
-        add(svg, "rect", x=left, y=4, width=9, height=9, fill=COLOURS[i % len(COLOURS)])
-        write(svg, left + 13, 12, name)
-        left += LETTER * len(name) + 28
+def legend(svg: Element, places: Sequence[tuple[str, float, float]]) -> None:
+    for i, (name, x, y) in enumerate(places):
+        add(svg, "rect", x=x, y=y, width=9, height=9, fill=COLOURS[i % len(COLOURS)])
+        write(svg, x + 13, y + 8, name)
+
+
+def legend_places(names: Sequence[str], left: float) -> list[tuple[str, float, float]]:
+    """(name, x, y) of each entry, from left to right in as many lines as it takes."""
+    places, x, y = [], left, 4.0
+    for name in names:
+        wide = width_of(name) + 28
+        if x > left and x + wide > WIDTH:
+            x, y = left, y + LEGEND_LINE
+        places.append((name, x, y))
+        x += wide
+    return places
 
 
 def scale(low: float, high: float, start: float, end: float):

@@ -234,3 +234,12 @@ def test_ticks_are_round_numbers_inside_the_range(low, high):
     assert ticks and all(low <= tick <= high for tick in ticks) and len(ticks) <= 7
     steps = {f"{b - a:.3g}" for a, b in pairwise(ticks)}
     assert len(steps) <= 1 and all(f"{float(step):.0e}"[0] in "125" for step in steps)
+
+
+def test_a_legend_of_many_heads_stays_inside_its_chart():
+    names = [f"documented@1e-{digit}" for digit in range(1, 6)]
+    svg = ElementTree.fromstring(charts.lines({name: ([1, 2], [3, 4]) for name in names}, "step", ""))
+    found = {text.text: text for text in svg.iter() if text.tag.endswith("text") and text.text in names}
+    assert list(found) == names
+    assert all(float(text.get("x")) + charts.width_of(text.text) <= charts.WIDTH for text in found.values())
+    assert len({(text.get("x"), text.get("y")) for text in found.values()}) == 5
