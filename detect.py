@@ -1,10 +1,12 @@
 """Texts of any length → the spans a model finds in them.
 
-A long text is tokenised and decoded in parts, so that it needs little more memory than its tokens. The windows that
-the backbone reads run over the whole text, and a text is cut for decoding only where nothing was found.
+A long text is tokenised and decoded in parts, and its spans are handed out as they are asked for, so that it needs
+little more memory than its tokens. The windows that the backbone reads run over the whole text, and a text is cut for
+decoding only where nothing was found.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -46,15 +48,29 @@ class Tokens(NamedTuple):
 
 def detect(
     tagger: Tagger, tokenizer: Tekken, texts: Sequence[str], max_length: int, bias: float = 0.0
-) -> list[list[Found]]:
-    """The spans of each text, sorted, without overlaps. `bias` is taken off the logit of O."""
+) -> Iterator[Iterator[Found]]:
+    """The spans of each text, sorted, without overlaps. `bias` is taken off the logit of O.
+
+    Read one text's spans before you ask for the next text's: they are made as they are read, since those of a long text
+    take more memory than all else.
+    """
     tokens = tokenise(tokenizer, texts)
     tagged = tagger.predict(tokens.token_ids, make_windows(tokens.offsets, max_length), tokens.offsets, bias)
-    found: list[list[Found]] = [[] for _ in texts]
-    for parts in slabs(quiet_cuts(texts, tokens, tagged.label_ids)):
-        for text_index, span in decode(texts, tokens, tagged, parts, tagger.calibration):
-            found[text_index].append(span)
-    return found
+    parts = slabs(quiet_cuts(texts, tokens, tagged.label_ids))
+    found = (pair for slab in parts for pair in decode(texts, tokens, tagged, slab, tagger.calibration))
+    return by_text(found, len(texts))
+
+
+def by_text(found: Iterable[tuple[int, Found]], num_texts: int) -> Iterator[Iterator[Found]]:
+    """(text index, span) in the texts' order → the spans of each text, also of those that have none."""
+    groups = groupby(found, key=lambda pair: pair[0])
+    index, spans = next(groups, (None, None))
+    for text_index in range(num_texts):
+        if index == text_index:
+            yield (span for _, span in spans)
+            index, spans = next(groups, (None, None))
+        else:
+            yield iter(())
 
 
 def slabs(parts: Iterable[Part]) -> Iterator[list[Part]]:
@@ -84,7 +100,14 @@ def tokenise(tokenizer: Tekken, texts: Sequence[str]) -> Tokens:
         starts.append(piece_start + char_starts)
         ends.append(piece_start + char_ends)
         np.add.at(counts, [piece.text_index for piece in slab], tokens.token_counts)
-    return Tokens(np.concatenate(ids), np.concatenate(starts), np.concatenate(ends), starts_of(counts))
+    return Tokens(emptied(ids), emptied(starts), emptied(ends), starts_of(counts))
+
+
+def emptied(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts as one array; the list lets go of them, so that one column at a time exists twice."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def cuts(text: str) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,9 @@
 """A run as a folder that plain transformers loads: `python predict.py --run RUN --export FOLDER`."""
 
+import inspect
 import json
 from pathlib import Path
+from string import punctuation
 
 import torch
 from torch import nn
@@ -26,7 +28,7 @@ def export_run(run: Path, folder: Path, head: str | None = None, backbone: str |
 
     `AutoModelForTokenClassification.from_pretrained(folder)` and `pipeline("token-classification",
     aggregation_strategy="simple")` then find the spans that predict.py finds in texts of at most max_length tokens,
-    but for the punctuation that predict.py trims at a span's edges.
+    but for what predict.py trims at a span's edges: the model card has `trimmed` for that.
     """
     config = read_config(run)
     head = choose_documented(config, run, head)
@@ -82,6 +84,22 @@ def fast_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """The borders of an entity as predict.py gives them; None where nothing is left.
+
+    Without white space, a mark that glues it to the word before, a mark that ends the sentence after another mark.
+    """
+    marks = punctuation + "«»’“”…"
+    value = text[start:end]
+    start, end = end - len(value.lstrip()), start + len(value.rstrip())
+    if start >= end:
+        return None
+    glued = start > 0 and not text[start - 1].isspace() and text[start] in "-'’.:"
+    start += glued and text[start + 1 : end][:1].isalpha()
+    end -= end - start > 1 and text[end - 1] in ".,;:!?" and text[end - 2] in marks
+    return start, end
+
+
 def model_card(run: Path, config: dict, head: str) -> str:
     """What the model is, and how it was judged where evaluate.py left this head's figures in the run folder."""
     command = f"python evaluate.py --run RUN --head {head} --json RUN/{EVALUATION}"
@@ -108,5 +126,20 @@ A linear layer on the last hidden state of a frozen `{Path(config["backbone"]["n
 {len(config["labels"]) - 1} types for each Tekken v3 token. Trained on windows of {config["max_length"]} tokens.
 
 {figures}
+predict.py trims what a token at an entity's edge holds beyond the value. To do the same:
+
+```python
+from string import punctuation
+
+from transformers import pipeline
+
+
+{inspect.getsource(trimmed)}
+
+classify = pipeline("token-classification", "FOLDER", aggregation_strategy="simple")
+found = [(borders, entity["entity_group"]) for entity in classify(text)
+         if (borders := trimmed(text, entity["start"], entity["end"]))]
+```
+
 It misses some personal data. Do not rely on it alone.
 """

@@ -1,35 +1,23 @@
-"""Text in, spans or redacted text out: a command, and the class Redactor for other programs."""
+"""Text in, spans or redacted text out, as a command; redactor.py has it as a class for other programs."""
 
 import argparse
 import collections
 import contextlib
-import json
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-import tekken
-from backbone import choose_device
-from common import Parser, UserError, fraction, run
-from detect import detect
+from common import Parser, UserError, clear_leftovers, fraction, run
 from records import OUTPUT_FORMATS, BadRecord, Record, RecordWriter, RejectedWriter, read_records
-from replacements import KINDS, Replacer, Span, Vault, load_vault, restore
-from rows import OUTSIDE, read_label_map
-from runs import choose_head, load_run, stored_bias
+from redactor import Redactor, as_dicts
+from replacements import KINDS, Vault, load_vault, restore
+from rows import read_label_map
 
-FORWARDS_A_GROUP = 16  # documents are gathered until they fill so many forwards, so that windows of like length meet
-CHARACTERS_A_TOKEN = 4  # about, in English and French
 KEY_VARIABLE = "PII_HASH_KEY"
-FRENCH_WORDS = re.compile(
-    r"\b(?:le|la|les|des|du|et|est|une?|pour|dans|je|vous|nous|au|avec|sur|que|qui)\b|[éèêàçù]", re.I
-)
-ENGLISH_WORDS = re.compile(r"\b(?:the|of|and|to|in|is|a|for|my|you|your|with|on|at|was|are|this|that|has)\b", re.I)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -70,146 +58,70 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rejected", type=Path, help="with --skip-bad: keep such records here")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write a folder that plain transformers loads")
     arguments = parser.parse_args(argv)
+    check(arguments)
+    return arguments
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """UserError where flags do not go together."""
     if arguments.vault and arguments.replace != "numbered":
         raise UserError("--vault keeps what --replace numbered replaced: add --replace numbered")
     if arguments.rejected and not arguments.skip_bad:
         raise UserError("--rejected keeps what --skip-bad passes over: add --skip-bad")
-    return arguments
-
-
-class Redactor:
-    """Finds and replaces personal data in text: `Redactor("runs/default").redact("I am Ann.")`.
-
-    Every method takes one text, or an iterable of texts that is read lazily and answered in order. A class of its own
-    arguments only, so that Ray Data's `map_batches(Redactor, fn_constructor_kwargs={"run": ...})` can build it.
-    Raises UserError where the run cannot be loaded or an argument cannot be right.
-    """
-
-    def __init__(
-        self,
-        run: Path | str = "runs/default",
-        *,
-        head: str | None = None,
-        backbone: str | None = None,
-        device: str = "auto",
-        labels: Sequence[str] | None = None,
-        exclude_labels: Sequence[str] = (),
-        min_score: float = 0.0,
-        target_recall: bool = False,
-        label_map: dict[str, str] | None = None,
-        replace: str = "label",
-        hash_key: bytes | None = None,
-        vault: Vault | None = None,
-        column: str = "text",
-    ) -> None:
-        self.replacer = Replacer(replace, key=hash_key, vault=vault)
-        self.tagger, config = load_run(Path(run), choose_device(device), head, backbone)
-        self.tokenizer = tekken.load()
-        if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
-            raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
-        self.max_length: int = config["max_length"]
-        self.bias = stored_bias(Path(run), choose_head(config, Path(run), head)) if target_recall else 0.0
-        self.new_labels = policy(config["labels"], labels, exclude_labels, label_map or {})
-        self.min_score = min_score
-        self.column = column
-
-    def spans(self, texts: str | Iterable[str]) -> list[Span] | Iterator[list[Span]]:
-        """Sorted spans without overlaps: (start, end, label, score), offsets in code points, end exclusive. The score
-        is the mean probability of the label over the span's tokens, calibrated where the run can do it."""
-        if isinstance(texts, str):
-            return next(self.spans([texts]))
-        return (spans for group in self._groups(texts) for spans in self._spans_of_group(group))
-
-    def redact(self, texts: str | Iterable[str]) -> str | Iterator[str]:
-        """The texts with each span replaced; all else is as it was."""
-        if isinstance(texts, str):
-            return next(self.redact([texts]))
-        return (
-            self.replace(text, spans)
-            for group in self._groups(texts)
-            for text, spans in zip(group, self._spans_of_group(group), strict=True)
+    if arguments.files.count("-") > 1:
+        raise UserError("standard input can be read once: name - once")
+    roles = [arguments.output, arguments.vault, arguments.rejected, arguments.restore]
+    named = [Path(path).resolve() for path in roles if path and not is_device(path)]
+    kept = {Path(path).resolve() for path in roles[1:] if path}
+    if len(set(named)) < len(named) or kept & {Path(file).resolve() for file in arguments.files}:
+        raise UserError("input, --output, --vault, --rejected and --restore: each needs a file of its own")
+    in_rows = arguments.field or arguments.column or arguments.output_format != "redacted"
+    if arguments.vault and len(arguments.files) > 1 and not in_rows:
+        raise UserError(
+            "texts written one after the other cannot be told apart to restore them: "
+            "give each its own command with --vault and --output, or add --output-format jsonl"
         )
-
-    def replace(self, text: str, spans: Sequence[Span]) -> str:
-        """The text with these spans replaced."""
-        return self.replacer.redact(text, spans, guess_language(text))
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A batch of columns, as Ray Data passes it → the same with `redacted` and `spans` (JSON) beside them."""
-        texts = [str(text) for text in batch[self.column]]
-        found = list(self.spans(texts))
-        redacted = [self.replace(text, spans) for text, spans in zip(texts, found, strict=True)]
-        spans = [json.dumps(as_dicts(spans), ensure_ascii=False) for spans in found]
-        return batch | {"redacted": np.array(redacted, dtype=object), "spans": np.array(spans, dtype=object)}
-
-    def _groups(self, texts: Iterable[str]) -> Iterator[list[str]]:
-        """The texts in order, so many together that the backbone's batches are full."""
-        budget = FORWARDS_A_GROUP * CHARACTERS_A_TOKEN * self.tagger.reader.tokens_per_forward
-        group, characters = [], 0
-        for text in texts:
-            group.append(text)
-            characters += len(text) + 1
-            if characters >= budget:
-                yield group
-                group, characters = [], 0
-        if group:
-            yield group
-
-    def _spans_of_group(self, texts: list[str]) -> Iterator[list[Span]]:
-        for found in detect(self.tagger, self.tokenizer, texts, self.max_length, self.bias):
-            spans = []
-            found.reverse()
-            while found:  # one list shrinks as the other grows: a long text has millions
-                span = found.pop()
-                label = self.new_labels[span.label_id]
-                if label is not None and span.score >= self.min_score:
-                    spans.append(Span(span.start, span.end, label, span.score))
-            yield spans
-
-
-def policy(
-    run_labels: Sequence[str], labels: Sequence[str] | None, excluded: Sequence[str], label_map: dict[str, str]
-) -> list[str | None]:
-    """What each label id of the run is called in the output, None for what is not wanted. Names are the new ones."""
-    renamed = [label_map.get(label, label) for label in run_labels]
-    if unknown := {*(labels or []), *excluded} - {*renamed}:
-        known = ", ".join(sorted({*renamed} - {OUTSIDE}))
-        raise UserError(f"the run has no label {', '.join(sorted(unknown))}: it has {known}")
-    wanted = {*(renamed if labels is None else labels)} - {*excluded, OUTSIDE}
-    return [label if label in wanted else None for label in renamed]
-
-
-def guess_language(text: str) -> str:
-    """ "fr" or "en", by the commonest words of its first thousand characters; replacements are chosen by it."""
-    start = text[:1000]
-    return "fr" if len(FRENCH_WORDS.findall(start)) > len(ENGLISH_WORDS.findall(start)) else "en"
-
-
-def as_dicts(spans: Sequence[Span]) -> list[dict]:
-    """Spans as JSON keeps them."""
-    return [span._asdict() | {"score": round(span.score, 4)} for span in spans]
 
 
 def redact_files(arguments: argparse.Namespace) -> None:
-    """Every input to standard output or one file, or each to its own file of a folder, as `output_of` says."""
+    """Every input to standard output or one file, or each to its own file of a folder."""
+    jobs = plan(arguments)
+    if not jobs:
+        print("nothing to do: every output is there", file=sys.stderr)
+        return
+    redactor = None
+    layout = (arguments.output_format, arguments.field, arguments.column, arguments.with_text)
+    with RejectedWriter(arguments.rejected) as rejected:
+        for sources, output in jobs:
+            with (
+                RecordWriter(output, *layout) as writer,  # whole after the vault: where it is, it can be restored
+                Vault.create(arguments.vault) if arguments.vault else contextlib.nullcontext() as vault,
+            ):
+                redactor = redactor or build_redactor(arguments, vault)
+                redact_sources(redactor, sources, writer, rejected, arguments)
+
+
+def plan(arguments: argparse.Namespace) -> list[tuple[list[str], Path | None]]:
+    """(inputs, output) of each output that this process has to write; None is standard output."""
     rank, world = place_among_processes()
     if world > 1 and not (arguments.output and arguments.files != ["-"]):
         raise UserError("several processes share the input files: name them, and a folder with --output")
-    output = Path(arguments.output) if arguments.output else None
-    in_folder = world > 1 or (output is not None and (arguments.output.endswith(os.sep) or output.is_dir()))
-    if in_folder:
-        jobs = shard(arguments.files, output, rank, world)
-        if not jobs:
-            print("nothing to do: every output is there", file=sys.stderr)
-            return
-    else:
-        jobs = [(arguments.files, output)]
-    if in_folder and (arguments.vault or arguments.rejected):
+    output = output_path(arguments)
+    if world == 1 and not (output and (arguments.output.endswith(os.sep) or output.is_dir())):
+        return [(arguments.files, output)]
+    if arguments.vault or arguments.rejected:
         raise UserError("--vault and --rejected hold one output's records: give --output a file, not a folder")
-    with Vault.create(arguments.vault) if arguments.vault else contextlib.nullcontext() as vault:
-        redactor = build_redactor(arguments, vault)
-        for sources, output in jobs:
-            redact_sources(redactor, sources, output, arguments)
+    return shard(arguments.files, output, rank, world)
+
+
+def output_path(arguments: argparse.Namespace) -> Path | None:
+    """The file or folder of --output; None is standard output."""
+    return Path(arguments.output) if arguments.output else None
+
+
+def is_device(path: Path | str) -> bool:
+    """Whether a pipe or a device as /dev/null is there, which several outputs can go to."""
+    return Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir()
 
 
 def place_among_processes() -> tuple[int, int]:
@@ -233,8 +145,15 @@ def shard(files: Sequence[str], folder: Path, rank: int, world: int) -> list[tup
     return [
         ([file], folder / name)
         for index, (file, name) in enumerate(zip(files, names, strict=True))
-        if index % world == rank and not (folder / name).exists()
+        if index % world == rank and not is_done(folder / name)
     ]
+
+
+def is_done(output: Path) -> bool:
+    """Whether an output is there, and so is whole; then nothing but it stays."""
+    if output.exists():
+        clear_leftovers(output)
+    return output.exists()
 
 
 def build_redactor(arguments: argparse.Namespace, vault: Vault | None) -> Redactor:
@@ -265,26 +184,27 @@ def read_key(path: Path | None) -> bytes | None:
 
 
 def redact_sources(
-    redactor: Redactor, sources: Sequence[str], output: Path | None, arguments: argparse.Namespace
+    redactor: Redactor,
+    sources: Sequence[str],
+    writer: RecordWriter,
+    rejected: RejectedWriter,
+    arguments: argparse.Namespace,
 ) -> None:
     """Some inputs to one output, one record at a time and in their order."""
     waiting: collections.deque[Record] = collections.deque()
-    layout = (arguments.output_format, arguments.field, arguments.column, arguments.with_text)
-    with (
-        RejectedWriter(arguments.rejected) as rejected,
-        RecordWriter(output, *layout) as writer,
-        tqdm(unit=" records", desc="predict", disable=None) as bar,
-    ):
+    with tqdm(unit=" records", desc="predict", disable=None) as bar:
 
         def texts() -> Iterator[str]:
             for record in good_records(sources, arguments, writer, rejected):
                 waiting.append(record)
                 yield record.text
 
-        for spans in redactor.spans(texts()):
-            record = waiting.popleft()
-            written = [] if arguments.output_format == "redacted" else as_dicts(spans)
-            writer.write(record, redactor.replace(record.text, spans), written)
+        for text, spans in redactor.stream(texts()):
+            if arguments.output_format == "redacted":
+                writer.write(waiting.popleft(), redactor.replace(text, spans), [])
+            else:
+                spans = list(spans)
+                writer.write(waiting.popleft(), redactor.replace(text, spans), as_dicts(spans))
             bar.update()
 
 
@@ -306,10 +226,9 @@ def good_records(
 def restore_files(arguments: argparse.Namespace) -> None:
     """Redacted records with what the vault kept put back in."""
     vault = load_vault(arguments.restore)
-    output = Path(arguments.output) if arguments.output else None
     with (
         RejectedWriter(arguments.rejected) as rejected,
-        RecordWriter(output, "redacted", arguments.field, arguments.column) as writer,
+        RecordWriter(output_path(arguments), "redacted", arguments.field, arguments.column) as writer,
     ):
         for record in good_records(arguments.files, arguments, writer, rejected):
             writer.write(record, restore(vault, record.text), [])

@@ -76,6 +76,8 @@ def read_records(
     or |, also .gz) and the text is that column; `on_header` is told its header, rows or not. Blank lines of JSON Lines
     and CSV are no records and are dropped. Raises UserError for a file that cannot be read or lacks the column.
     """
+    if source == "-" and sys.stdin is None:
+        raise UserError("standard input is closed: name a file")
     opener = gzip.open if (field or column) and source.endswith(".gz") else open
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else opener(source, "rb") as file:
@@ -252,6 +254,8 @@ def csv_fault(cells: list[str] | None, raw: str, columns: int) -> str:
 @contextlib.contextmanager
 def output_file(path: Path | None, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Standard output for None, flushed at the end; else a file that is there, whole, on success only."""
+    if path is None and sys.stdout is None:
+        raise UserError("standard output is closed: name a file with --output")
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -334,11 +338,23 @@ class RecordWriter(Writer):
 
 
 class RejectedWriter(Writer):
-    """Writes bad records as JSON lines for their owner's eyes (mode 0600); None for a path writes nothing."""
+    """Writes bad records as JSON lines for their owner's eyes (mode 0600); None for a path writes nothing.
+
+    How many there were is said at the end, on standard error: none may be missed unseen.
+    """
 
     def __init__(self, path: Path | None) -> None:
         super().__init__(Path(os.devnull) if path is None else path, mode=0o600)
+        self.count = 0
+
+    def __exit__(self, *exception: object) -> bool | None:
+        result = super().__exit__(*exception)
+        if self.count and exception[0] is None:
+            records = "1 record" if self.count == 1 else f"{self.count} records"
+            print(f"passed over {records} that could not be read", file=sys.stderr)
+        return result
 
     def write(self, bad: BadRecord) -> None:
+        self.count += 1
         row = bad.raw.decode("utf-8", "replace").rstrip("\r\n")
         self._file.write(json_line({"file": bad.source, "line": bad.number, "reason": bad.reason, "row": row}))

@@ -3,20 +3,19 @@
 import contextlib
 import hashlib
 import hmac
+import io
 import itertools
 import json
-import os
 import random
 import re
-import tempfile
 import unicodedata
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from common import UserError
+from common import UserError, atomic_path
 from values import LOCALES, Values
 
 KINDS = ("label", "numbered", "mask", "hash", "fake")
@@ -87,19 +86,21 @@ class Replacer:
         self.kind, self.key, self.vault = kind, key or b"", vault
         self.fakes = Fakes(self.key, seed) if kind == "fake" else None
 
-    def redact(self, text: str, spans: Sequence[Span], language: str = "und") -> str:
+    def redact(self, text: str, spans: Iterable[Span], language: str = "und") -> str:
         """`text` with each span replaced and all else unchanged. `language` ("fr", "en-GB") matters to fakes alone.
 
         With a vault, call it in the order of the documents: see `restore`. ValueError if spans are empty, out of range,
         unsorted or overlap.
         """
-        numbering, pieces, position = Numbering(text), [], 0
+        numbering, redacted, position = Numbering(text), io.StringIO(newline=""), 0  # millions of strings are not kept
         for start, end, label, _ in spans:
             if not position <= start < end <= len(text):
                 raise ValueError("spans must be sorted, in range, not empty and without overlaps")
-            pieces += text[position:start], self._replacement(label, text[start:end], language, numbering)
+            redacted.write(text[position:start])
+            redacted.write(self._replacement(label, text[start:end], language, numbering))
             position = end
-        redacted = "".join(pieces) + text[position:]
+        redacted.write(text[position:])
+        redacted = redacted.getvalue()
         if self.vault is not None:
             self.vault.add(redacted, numbering.values())
         return redacted
@@ -225,14 +226,10 @@ class Vault:
         path = Path(path)
         if path.exists() and not is_vault(path):
             raise UserError(f"{path} exists and is no vault: choose another name")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # born with mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        with atomic_path(path) as temporary:
+            temporary.touch(mode=0o600, exist_ok=False)
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
                 yield cls(file)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
     def add(self, redacted: str, values: dict[str, str]) -> None:
         """Keep the values (placeholder → value) of the next document."""

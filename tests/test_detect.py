@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -72,7 +72,12 @@ def tagger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def find(tagger: Tagger) -> Callable[..., list[list[Found]]]:
-    return lambda texts, max_length=LONG, bias=0.0: detect.detect(tagger, tekken.load(), texts, max_length, bias)
+    return lambda texts, max_length=LONG, bias=0.0: detected(tagger, texts, max_length, bias)
+
+
+def detected(tagger: Tagger, texts: list[str], max_length: int, bias: float = 0.0) -> list[list[Found]]:
+    """detect.detect, read to its end."""
+    return list(map(list, detect.detect(tagger, tekken.load(), texts, max_length, bias)))
 
 
 def sentence(seed: int, words: int) -> str:
@@ -231,7 +236,7 @@ def test_begins_keep_spans_of_touching_values_apart():
         scripted = Scripted()
         tagged = Tagged(np.array([1, 1, 0, 1], np.uint16), np.array(begins), np.full(4, 0.5, np.float32))
         scripted.predict = lambda *arguments: tagged
-        return borders(detect.detect(scripted, tekken.load(), ["Ann Bob of Li"], LONG)[0])
+        return borders(detected(scripted, ["Ann Bob of Li"], LONG)[0])
 
     assert found([True, True, False, True]) == [(0, 3, 1), (4, 7, 1), (11, 13, 1)]
     assert found([True, False, False, True]) == [(0, 7, 1), (11, 13, 1)]
@@ -268,6 +273,24 @@ def test_a_text_gives_the_same_alone_and_among_others_in_any_order(
         order = random.Random(seed).sample(range(len(texts)), len(texts))
         for index, found in zip(order, find([texts[i] for i in order], max_length), strict=True):
             assert_same(found, alone[index])
+
+
+def test_spans_are_made_as_they_are_read_and_unread_ones_are_passed_over(monkeypatch):
+    monkeypatch.setattr(detect, "PIECE", 40)
+    texts, made, decode = [sentence(6, 400), "", sentence(7, 400), "Ann"], [], detect.decode
+
+    def watched(*arguments: object) -> Iterator[tuple[int, Found]]:
+        for pair in decode(*arguments):
+            made.append(pair)
+            yield pair
+
+    monkeypatch.setattr(detect, "decode", watched)
+    whole = detected(Scripted(), texts, LONG)
+    made.clear()
+    answers = detect.detect(Scripted(), tekken.load(), texts, LONG)
+    first = next(answers)
+    assert [next(first), next(first)] == whole[0][:2] and len(made) < 5 < len(whole[0]) // 10
+    assert [list(spans) for spans in answers] == whole[1:]
 
 
 # Pieces
@@ -340,7 +363,7 @@ def assert_pieces_are_decoded_as_one_text(text: str, piece: int, scripted: Scrip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detect, "PIECE", piece)
         pieces = [text[start:end] for start, end in detect.cuts(text)]
-        [found] = detect.detect(scripted, tekken.load(), [text], LONG)
+        [found] = detected(scripted, [text], LONG)
     _, starts, ends = tokens_of(text, pieces)
     expected = spans_by_loop(text, starts, ends, *scripted.columns)
     assert borders(found) == borders(expected)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_backbone import save_tiny_backbone
+from test_runs import seal
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 import bench
@@ -73,6 +74,50 @@ def test_transformers_finds_the_spans_that_predict_finds(trained, exported):
     assert total > len(texts)
 
 
+MARKED = [
+    "Ann (d'Angers), P.O. Box 12.\n\nSee www.x.org/. Zoé!",
+    "  Li-Rivas, e-mail: li@x.fr;\r\n\tBob's flat\u2014Apt. 5).",
+    "tel. 555-70-66 (home).  You're «Łukasz».",
+]
+
+
+def test_the_function_of_the_card_trims_entities_as_predict_does(trained, tmp_path):
+    """With a head that labels anything, so that marks and white space stand at many edges."""
+    run = Path(shutil.copytree(trained[0], tmp_path / "run"))
+    weight = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    save_file({"weight": weight, "bias": torch.zeros(3)}, run / "documented" / "head.safetensors")
+    seal(run)
+    predict.main(["--run", str(run), "--head", "documented", "--export", str(tmp_path / "model")])
+    code = (tmp_path / "model" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    expected = predict.Redactor(run, head="documented", device="cpu").spans(MARKED)
+    changed = 0
+    for text, spans in zip(MARKED, expected, strict=True):
+        names = {"text": text}
+        exec(code.replace("FOLDER", str(tmp_path / "model")), names)
+        assert [(*borders, label) for borders, label in names["found"]] == [span[:3] for span in spans]
+        whole = [(entity["start"], entity["end"]) for entity in names["classify"](text)]
+        changed += sum(borders != names["trimmed"](text, *borders) for borders in whole)
+    assert changed > 3
+
+
+@pytest.mark.parametrize(
+    ("text", "borders", "expected"),
+    [
+        (" Ann\n", (0, 5), (1, 4)),
+        (" \n", (0, 2), None),
+        ("x\n\n", (1, 1), None),
+        ("d'Angers", (1, 8), (2, 8)),
+        (" 'Angers", (1, 8), (1, 8)),
+        ("6-70", (1, 4), (1, 4)),
+        ("(Li).", (1, 5), (1, 4)),
+        ("Li.", (0, 3), (0, 3)),
+        ("P.O.", (1, 2), (1, 2)),
+    ],
+)
+def test_borders_are_trimmed(text, borders, expected):
+    assert export.trimmed(text, *borders) == expected
+
+
 def test_labels_and_weights_are_the_runs_though_its_best_head_is_strong(trained, exported):
     classifier = AutoModelForTokenClassification.from_pretrained(exported)
     tagger, config = load_run(trained[0], torch.device("cpu"), "documented")
@@ -116,10 +161,11 @@ def test_of_several_documented_heads_the_best_is_exported_or_the_one_asked_for(t
     save_file(weights | {"weight": 2 * weights["weight"]}, run / "documented@1" / "head.safetensors")
 
     def add(config: dict) -> None:
-        config["heads"]["documented@1"] = config["heads"]["documented"]
+        config["heads"]["documented@1"] = dict(config["heads"]["documented"])
         config["best"] = "documented@1"
 
     change_config(run, add)
+    seal(run)
     moved = shutil.copytree(read_config(run)["backbone"]["name"], tmp_path / "moved")
     assert torch.equal(exported_weight(run, tmp_path / "best"), 2 * weights["weight"])
     flags = ("--head", "documented", "--backbone", str(moved))

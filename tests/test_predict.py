@@ -22,9 +22,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from test_backbone import save_tiny_backbone
+from test_runs import seal
 
 import common
 import predict
+import redactor as redactor_module
 import tekken
 from common import UserError
 from predict import Redactor
@@ -72,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weight = torch.randn(len(LABELS), 32, generator=torch.Generator().manual_seed(3)) * 0.3
     bias = torch.tensor([1.5, 0.0, 0.0, 0.0, 0.0])
     save_file({"weight": weight, "bias": bias}, folder / "run" / "documented" / "head.safetensors")
-    return folder / "run"
+    return seal(folder / "run")
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +160,7 @@ def endless(handed_out: list[int], texts: list[str]) -> Iterator[str]:
 @pytest.mark.parametrize("method", ["spans", "redact"])
 def test_answers_come_before_the_texts_end(redactor, monkeypatch, method):
     monkeypatch.setattr(redactor.tagger.reader, "tokens_per_forward", 16)
-    monkeypatch.setattr(predict, "FORWARDS_A_GROUP", 2)
+    monkeypatch.setattr(redactor_module, "FORWARDS_A_GROUP", 2)
     handed_out: list[int] = []
     answers = getattr(redactor, method)(endless(handed_out, TEXTS))
     assert handed_out == []
@@ -171,7 +173,7 @@ def test_answers_come_before_the_texts_end(redactor, monkeypatch, method):
 
 def test_empty_texts_are_answered_before_the_texts_end(redactor, monkeypatch):
     monkeypatch.setattr(redactor.tagger.reader, "tokens_per_forward", 16)
-    monkeypatch.setattr(predict, "FORWARDS_A_GROUP", 2)
+    monkeypatch.setattr(redactor_module, "FORWARDS_A_GROUP", 2)
     assert next(redactor.redact(endless([], [""]))) == ""
 
 
@@ -239,12 +241,46 @@ def test_a_batch_of_columns_gains_redacted_text_and_spans(redactor, build):
         assert [s["score"] for s in spans] == pytest.approx([s.score for s in redactor.spans(text)], abs=1e-3)
 
 
+class NA:
+    """As pandas.NA: neither equal nor unequal to itself."""
+
+    def __eq__(self, other: object) -> "NA":
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __repr__(self) -> str:
+        return "<NA>"
+
+    __hash__ = object.__hash__
+
+
+def test_a_null_cell_stays_null_and_has_no_spans(redactor):
+    texts = [TEXT, None, float("nan"), np.float32("nan"), np.datetime64("NaT"), NA(), "None", "", 4711]
+    answer = redactor({"text": np.array(texts, dtype=object)})
+    assert answer["redacted"][1:6].tolist() == [None] * 5 and answer["spans"][1:6].tolist() == ["[]"] * 5
+    others = [TEXT, "None", "", "4711"]
+    assert answer["redacted"][[0, 6, 7, 8]].tolist() == list(redactor.redact(others))
+    assert [isinstance(value, str) for value in answer["redacted"]] == [True, *[False] * 5, *[True] * 3]
+
+
+def test_the_nulls_of_pandas_are_nulls(redactor):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: a stand-in for its NA is tested")
+    batch = {"text": pandas.Series(["Ann", pandas.NA, pandas.NaT, None], dtype=object).to_numpy()}
+    assert redactor(batch)["redacted"][1:].tolist() == [None] * 3
+
+
+def test_a_batch_without_rows_gains_its_columns(redactor):
+    answer = redactor({"text": np.array([], dtype=object)})
+    assert [answer[name].tolist() for name in ("redacted", "spans")] == [[], []]
+
+
 def test_ray_data_maps_batches_with_the_class(trained, redactor):
     ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'ray[data]'): its own test is skipped")
     texts = ["Ann of Oslo", "PIN 4711", "nobody", "Li, Bob", "née Ann"]
-    ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}
-    )
+    paths = os.pathsep.join([str(ROOT), *sys.path])  # a worker that cannot import Ray itself is waited for for ever
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     try:
         rows = ray.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)])
         arguments = {"run": str(trained), "device": "cpu"}
@@ -404,6 +440,22 @@ def test_the_key_of_hashes_comes_from_a_file_or_the_environment(command, redacto
     assert capsysbinary.readouterr().out != of_file
 
 
+def test_texts_of_several_files_in_one_output_get_no_vault_they_could_not_be_restored_with(
+    command, documents, tmp_path, capfd
+):
+    flags = (*documents[:3], "--replace", "numbered", "--vault", tmp_path / "vault")
+    line = refusal(capfd, command, *flags, "--output", tmp_path / "out")
+    assert "--output-format jsonl" in line and not (tmp_path / "out").exists() and not (tmp_path / "vault").exists()
+    command(*flags, "--output-format", "jsonl", "--output", tmp_path / "out")  # as the line says
+    restored = ("--restore", tmp_path / "vault", "--field", "redacted", "--output", tmp_path / "restored")
+    command(tmp_path / "out", *restored)
+    lines = (tmp_path / "restored").read_bytes().splitlines()
+    assert [json.loads(line)["redacted"] for line in lines] == TEXTS[:3]
+    capfd.readouterr()
+    command(documents[0], *flags[3:])  # one text is restored whole: see the next test
+    assert capfd.readouterr().out
+
+
 @pytest.mark.parametrize("kind", ["text", "field", "column"])
 def test_a_vault_brings_the_bytes_back(command, tmp_path, kind):
     content, flags = TEXT, []
@@ -536,7 +588,21 @@ def test_skip_bad_goes_on_and_rejected_keeps_the_record(command, redactor, tmp_p
     [kept] = map(json.loads, rejected.read_text().splitlines())
     assert (kept["file"], kept["line"], kept["row"]) == (str(path), 2, bad)
     assert stat.S_IMODE(rejected.stat().st_mode) == 0o600
-    assert CANARY not in "".join(capfd.readouterr())
+    out, err = capfd.readouterr()
+    assert out == "" and CANARY not in err and err.count("1 record ") == len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("restoring", [False, True])
+def test_records_passed_over_are_counted_though_nobody_keeps_them(command, tmp_path, capfd, restoring):
+    path = write(tmp_path / "rows.jsonl", json_lines(rows_of(TEXTS[:1])) + f'"{CANARY}"\n{{\n')
+    flags = ["--field", "note", "--replace", "numbered", "--skip-bad"]
+    command(path, *flags, "--vault", tmp_path / "vault", "--output", tmp_path / "out")
+    if restoring:
+        capfd.readouterr()
+        write(tmp_path / "out", (tmp_path / "out").read_bytes() + b"{\n[]\n")
+        command(tmp_path / "out", "--field", "note", "--skip-bad", "--restore", tmp_path / "vault")
+    _, err = capfd.readouterr()
+    assert "2 records " in err and len(err.splitlines()) == 1 and CANARY not in err
 
 
 MISTAKES = {
@@ -561,6 +627,11 @@ MISTAKES = {
     "a vault to restore that is none": ["a.txt", "--restore", "a.csv"],
     "both kinds of rows": ["a.csv", "--column", "text", "--field", "text"],
     "an output in a file": ["a.txt", "--output", "a.csv/out"],
+    "standard input named twice": ["-", "a.txt", "-"],
+    "a vault that is the output": ["a.txt", "--replace", "numbered", "--vault", "both", "--output", "./both"],
+    "rejected records where the output is": ["a.txt", "--skip-bad", "--rejected", "both", "--output", "both"],
+    "rejected records where the input is": ["a.txt", "--skip-bad", "--rejected", "a.txt"],
+    "a restored text in the place of its vault": ["a.txt", "--restore", "a.csv", "--output", "a.csv"],
 }
 
 

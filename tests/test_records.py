@@ -473,7 +473,7 @@ def test_a_device_or_a_link_as_output_stays_what_it_is(tmp_path: Path) -> None:
 def test_rejected_records_are_for_their_owner_from_the_first_byte(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rejected.jsonl"
     with RejectedWriter(path) as rejected:
-        (temporary,) = path.parent.iterdir()
+        (temporary,) = path.parent.rglob("rejected.jsonl")
         assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
         rejected.write(BadRecord("a.csv", 3, "not UTF-8", b"caf\xe9 \xc3\xa9\r\n"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -483,7 +483,8 @@ def test_rejected_records_are_for_their_owner_from_the_first_byte(tmp_path: Path
 def test_without_a_path_rejected_records_go_nowhere(tmp_path: Path, capfdbinary: pytest.CaptureFixture) -> None:
     with RejectedWriter(None) as rejected:
         rejected.write(BadRecord("a", 1, "not UTF-8", CANARY.encode()))
-    assert capfdbinary.readouterr() == (b"", b"")
+    out, err = capfdbinary.readouterr()
+    assert out == b"" and CANARY.encode() not in err
 
 
 def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path: Path) -> None:
@@ -503,3 +504,28 @@ def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path: Path) -> None:
     assert process.stderr.read() == b""
     assert process.wait(10) == 1
     process.stderr.close()
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, None), (1, "1 record "), (3, "3 records ")])
+@pytest.mark.parametrize("name", [None, "rejected.jsonl"])
+def test_how_many_records_were_passed_over_is_said_at_the_end(tmp_path, capfd, name, count, words):
+    with RejectedWriter(name and tmp_path / name) as rejected:
+        for number in range(count):
+            rejected.write(BadRecord("a", number, "not UTF-8", CANARY.encode()))
+        assert capfd.readouterr().err == ""
+    err = capfd.readouterr().err
+    assert (words in err and len(err.splitlines()) == 1 and CANARY not in err) if words else err == ""
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_closed_standard_stream_is_said_in_one_line(monkeypatch, stream):
+    monkeypatch.setattr(sys, stream, None)
+    with pytest.raises(UserError, match="closed"):
+        list(read_records("-")) if stream == "stdin" else RecordWriter(None, "redacted").__enter__()
+
+
+def test_a_command_that_fails_ends_with_its_error_alone(capfd):
+    with pytest.raises(KeyError), RejectedWriter(None) as rejected:
+        rejected.write(BadRecord("a", 1, "not UTF-8", b""))
+        raise KeyError
+    assert capfd.readouterr().err == ""

@@ -15,7 +15,7 @@ import tagging
 from dataset import Windows, make_windows
 from heads import BIO, DOCUMENTED, KINDS, PLAIN, STRONG, build_head
 from spans import JoinedText, Transitions, spans_of_tags, viterbi
-from tagging import Tagged, Tagger, all_scores, calibrated, counts_between, fit_calibration, score_chunks, span_scores
+from tagging import Tagged, Tagger, all_scores, calibrated, fit_calibration, score_chunks, span_scores
 
 LABELS = 3
 TAGS = 2 * LABELS - 1
@@ -201,17 +201,21 @@ def test_begin_aware_tags_are_the_best_path_with_the_bias_off_o(bias):
     st.sampled_from([0.0, 1.0, 3.0]),
     st.integers(0, 9),
 )
-def test_texts_no_longer_than_a_chunk_are_decoded_as_each_alone(lengths, tags, max_length, bias, seed):
+def test_texts_are_decoded_as_each_alone_however_the_scores_come_in(lengths, tags, max_length, bias, seed):
+    """Also those of several windows, stretches and chunks."""
     token_ids, offsets = texts_of(lengths, seed)
     windows, heard = make_windows(offsets, max_length), []
-    longest = np.bincount(windows.row, minlength=1).max()
     tagger = tagger_of(tags, seed)
-    expected = by_text(tagger, token_ids, offsets, max_length, bias)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tagging, "WINDOWS_A_CHUNK", int(max(1, longest)))
+        patch.setattr(tagging, "STRETCH", 6)
+        expected = by_text(tagger, token_ids, offsets, max_length, bias)
+        patch.setattr(tagging, "WINDOWS_A_CHUNK", 1 + seed)
+        patch.setattr(tagging, "STRETCHES_A_CHUNK", 1 + seed)
         found = tagger.predict(token_ids, windows, offsets, bias, heard.append)
+        scores = tagger.scores(tagger.reader(token_ids, windows, heard.append), windows)
+        assert_same(tagger.decode(scores, np.diff(offsets), bias), expected)
     assert_same(found, expected)
-    assert len(found.label_ids) == len(token_ids) == sum(heard)
+    assert 2 * len(found.label_ids) == 2 * len(token_ids) == sum(heard)
 
 
 @pytest.mark.parametrize("tags", [PLAIN, BIO])
@@ -220,85 +224,77 @@ def test_empty_texts_anywhere_and_no_texts_at_all(tags, lengths, monkeypatch):
     monkeypatch.setattr(tagging, "WINDOWS_A_CHUNK", 1)
     token_ids, offsets = texts_of(lengths)
     tagger = tagger_of(tags)
-    monkeypatch.setattr(tagger, "decode", checked(tagger))
     found = tagger.predict(token_ids, make_windows(offsets, 16), offsets)
     assert_same(found, by_text(tagger, token_ids, offsets, 16))
 
 
-def checked(tagger: Tagger, sizes: list | None = None):
-    """tagger.decode, which asserts that it gets as many tokens as the texts it is told of have."""
-    decode = tagger.decode
-
-    def check(scores: np.ndarray, token_counts: np.ndarray, bias: float = 0.0) -> Tagged:
-        assert len(scores) == sum(token_counts) and all(count > 0 for count in token_counts)
-        if sizes is not None:
-            sizes.append(len(scores))
-        return decode(scores, token_counts, bias)
-
-    return check
+def whole_path(tagger: Tagger, scores: np.ndarray, bias: float = 0.0) -> np.ndarray:
+    """[tokens] tags: Viterbi over one whole text, however long."""
+    biased = scores.copy()
+    biased[:, 0] -= bias
+    return viterbi(biased, np.array([len(scores)]), tagger.transitions)
 
 
 @pytest.mark.parametrize("bias", [0.0, 2.0])
-@pytest.mark.parametrize("seed", range(4))
-def test_no_span_of_a_text_far_longer_than_a_chunk_is_cut(monkeypatch, bias, seed):
-    """Tags are those of one decode of the whole text, but for the odd one that a part without the rest gets."""
-    token_ids, offsets = texts_of([3, 3000, 0, 5, 300], seed)
-    tagger, sizes = tagger_of(BIO, seed, outside=2.0), []
-    expected = by_text(tagger, token_ids, offsets, 16, bias)
-    monkeypatch.setattr(tagging, "WINDOWS_A_CHUNK", 4)
-    monkeypatch.setattr(tagger, "decode", checked(tagger, sizes))
-    parts = []
-    whole = Tagged.of
-    monkeypatch.setattr(Tagged, "of", lambda given: parts.extend(given) or whole(given))
-    found = tagger.predict(token_ids, make_windows(offsets, 16), offsets, bias)
-    assert len(parts) == len(sizes) > 50 and (found.label_ids > 0).sum() > 200
-    ends = np.cumsum([len(part.label_ids) for part in parts])
-    assert all(part.label_ids[-1] == 0 or end in offsets for part, end in zip(parts, ends, strict=True))
-    text = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    for i, (label, begin) in enumerate(zip(found.label_ids.tolist(), found.begins.tolist(), strict=True)):
-        goes_on = i > 0 and text[i - 1] == text[i] and found.label_ids[i - 1] == label
-        assert begin or label == 0 or goes_on  # what continues a span follows a token of that span
-    assert (found.label_ids == expected.label_ids).mean() > 0.99 and (found.begins == expected.begins).mean() > 0.99
+@pytest.mark.parametrize(("seed", "outside"), [(0, 0.0), (1, 0.0), (2, 3.0), (3, 8.0)])
+def test_a_long_text_gets_the_best_path_of_the_whole_text(seed, outside, bias):
+    scores = np.random.default_rng(seed).normal(0, 2, (30_000, TAGS)).astype(np.float32)
+    scores[:, 0] += outside
+    tagger = tagger_of(BIO, seed)
+    tags = whole_path(tagger, scores, bias)
+    found = tagger.decode(scores, np.array([len(scores)]), bias)
+    assert len(np.unique(tags)) == TAGS
+    assert found.label_ids.tolist() == ((tags + 1) // 2).tolist() and found.begins.tolist() == (tags % 2 == 1).tolist()
 
 
-@pytest.mark.parametrize("bias", [4.0, 6.0])
-def test_a_token_that_only_the_bias_makes_personal_data_is_no_place_to_cut(monkeypatch, bias):
-    """Token 0 is O; token 1 begins and token 2 continues a span, though O is likelier there by less than the bias."""
-    table = torch.full((3, TAGS), -9.0)
-    table[0, 0], table[1, 1], table[2, 2] = 9.0, 0.0, 0.0
-    table[1:, 0] = bias - 3
+def test_a_span_far_longer_than_a_stretch_stays_whole(monkeypatch):
+    """Whatever the stretches that start and end in it: it begins once, and once again where a second one does."""
+    monkeypatch.setattr(tagging, "STRETCH", 24)
+    tags = np.array([0] * 31 + [1] + [2] * 200 + [1] + [2] * 90 + [0] * 20 + [3] + [4] * 50)
+    scores = np.log(np.where(np.arange(TAGS) == tags[:, None], 0.9, 0.1 / (TAGS - 1))).astype(np.float32)
+    found = tagger_of(BIO).decode(scores, np.array([len(tags)]))
+    assert found.label_ids.tolist() == ((tags + 1) // 2).tolist() and found.begins.tolist() == (tags % 2 == 1).tolist()
+
+
+def test_a_choice_that_hangs_on_a_far_token_is_made_within_the_stretch(monkeypatch):
+    """What the overlap does not promise: each of two equally good ways to pair the tokens depends on the first one."""
     even = Transitions(*(np.full(TAGS, math.log(0.5), np.float32) for _ in range(3)))
+    even.leave[2::2], even.stay[2::2], even.leave[1::2] = math.log(0.99), math.log(0.01), math.log(0.01)
     even.leave[0], even.stay[0], even.enter[2::2] = 0, -np.inf, -np.inf
-    tagger = Tagger(GivenLogits(BIO), TableReader(table), [1], even)
-    token_ids = np.array([0, 0, 0, *([1, 2, 2, 2, 2, 2, 0] * 20)], np.uint32)
-    offsets = np.array([0, len(token_ids)])
-    monkeypatch.setattr(tagging, "WINDOWS_A_CHUNK", 1)
-    found = tagger.predict(token_ids, make_windows(offsets, 10), offsets, bias)
-    assert found.label_ids.tolist() == (token_ids > 0).tolist()
-    assert found.begins.tolist() == (token_ids == 1).tolist()
+    scores = np.full((401, TAGS), -20.0, np.float32)
+    scores[:, 1:3] = -1
+    scores[0, 1] = -20  # so O, and then pairs
+    scores[0, 0] = 0
+    tagger = tagger_of(BIO)
+    tagger.transitions = even
+    whole = whole_path(tagger, scores)
+    assert whole.tolist() == [0] + [1, 2] * 200
+    monkeypatch.setattr(tagging, "STRETCH", 25)
+    found = tagger.decode(scores, np.array([401]))
+    assert found.label_ids.tolist() == [0] + [1] * 400
+    begins = whole == 1
+    assert (found.begins[:16] == begins[:16]).all() and (found.begins != begins).any()
 
 
 @pytest.mark.parametrize("outside", [-50.0, 0.0, 50.0], ids=["no O", "some O", "only O"])
 @pytest.mark.parametrize("lengths", [[4000], [2] * 2000, [3, 3000, 0, 1, 900]], ids=["one", "many", "some"])
 def test_memory_is_bounded_by_the_chunk(monkeypatch, outside, lengths):
+    """Whatever is found, no more scores are held than those of a chunk and a stretch."""
     monkeypatch.setattr(tagging, "WINDOWS_A_CHUNK", 5)
+    monkeypatch.setattr(tagging, "STRETCH", 20)
     token_ids, offsets = texts_of(lengths)
     tagger, sizes = tagger_of(BIO, outside=outside), []
-    monkeypatch.setattr(tagger, "decode", checked(tagger, sizes))
+    decode_stretches = tagger.decode_stretches
+
+    def check(scores: np.ndarray, stretches: Windows, bias: float) -> Tagged:
+        assert len(scores) == stretches.lengths.sum()
+        sizes.append(len(scores))
+        return decode_stretches(scores, stretches, bias)
+
+    monkeypatch.setattr(tagger, "decode_stretches", check)
     found = tagger.predict(token_ids, make_windows(offsets, 8), offsets)
     assert len(found.label_ids) == len(token_ids)
-    assert max(tagger.reader.asked) <= 5 and max(sizes) <= 3 * 5 * 8
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 4), max_size=8), st.data())
-def test_counts_between_are_those_of_a_loop_over_the_tokens(lengths, data):
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    begin = data.draw(st.integers(0, int(offsets[-1])))
-    end = data.draw(st.integers(begin, int(offsets[-1])))
-    text_of_token = [text for text, length in enumerate(lengths) for _ in range(length)][begin:end]
-    expected = [len(list(group)) for _, group in itertools.groupby(text_of_token)]
-    assert [count for count in counts_between(offsets, begin, end).tolist() if count] == expected
+    assert max(tagger.reader.asked) <= 5 and max(sizes) <= 2 * (5 * 8 + 20) and len(sizes) > 50
 
 
 # Scores of spans
