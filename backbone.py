@@ -120,7 +120,7 @@ def read_config(name: str, option: str):
     if name.startswith("random:"):
         raise UserError(f"no random backbone {name} is known: pass {option} {' or '.join(RANDOM_SHAPES)}")
     try:
-        return AutoConfig.from_pretrained(name, revision=PINNED_REVISIONS.get(name, "main"))
+        return AutoConfig.from_pretrained(name, revision=PINNED_REVISIONS.get(name, "main"), trust_remote_code=False)
     except Exception as error:  # transformers and the hub client pass on whatever lies below them
         raise unreadable(name, option, error) from None
 
@@ -146,7 +146,7 @@ def read_weights(name: str, config, dtype: torch.dtype, option: str) -> nn.Modul
     revision = PINNED_REVISIONS.get(name, "main")
     try:
         backbone, report = AutoModel.from_pretrained(
-            name, config=config, revision=revision, dtype=dtype, output_loading_info=True
+            name, config=config, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     except Exception as error:
         raise unreadable(name, option, error) from None

@@ -3,6 +3,8 @@
 import argparse
 import collections
 import contextlib
+import ctypes
+import fcntl
 import json
 import multiprocessing
 import os
@@ -14,8 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import BinaryIO, NoReturn, TypeVar
+
+from safetensors import SafetensorError
+
+PATIENCE = 2.0  # seconds to wait for another process that writes the same file: most are written in less
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -42,6 +50,8 @@ def run(main: Callable[[], None]) -> None:
     code = 0
     try:
         main()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk behind it is met now, not where the interpreter ends
     except UserError as error:
         message, code = str(error), error.code
     except KeyboardInterrupt:
@@ -58,15 +68,12 @@ def run(main: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, delete it on any exception."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Yield a temporary path near `path`; rename it to `path` on success, delete it on any exception."""
+    path = Path(path).absolute()
+    with workplace(path) as place:
+        temporary = place / path.name
         yield temporary
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -77,30 +84,125 @@ def write_json(path: Path, value: object) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path | str, *marks: str, mode: int = 0o777) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; put it in `folder`'s place on success, delete it on any exception.
+    """Yield a temporary folder near `folder`; put it in `folder`'s place on success, delete it on any exception.
 
     Only an empty folder or one that holds a file named as one of `marks`, as every folder written here does, is
     replaced: any other is not ours to delete (UserError).
     """
-    folder = Path(folder)
-    ours = any((folder / mark).is_file() for mark in marks) or (folder.is_dir() and not any(folder.iterdir()))
-    if folder.exists() and not ours:
-        raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another --output")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    new, old = temporary / "new", temporary / "old"
-    try:
+    place_of = Path(folder).absolute()
+    with workplace(place_of) as place:
+        if place_of.exists() and not is_ours(place_of, marks):
+            raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another --output")
+        new = place / "new"
         new.mkdir(mode)
         yield new
-        try:  # a folder cannot be renamed onto a full one, so the old one steps aside
-            if folder.exists():
-                folder.rename(old)
+        take_place(new, place_of)
+
+
+def is_ours(folder: Path, marks: tuple[str, ...]) -> bool:
+    """Whether a folder holds one of these files, or nothing but what a killed process left of writing one."""
+    if any((folder / mark).is_file() for mark in marks):
+        return True
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {f".{mark}.writing" for mark in marks}
+
+
+def take_place(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`, which may be there and full: in one step if that can be, so that a process
+    killed meanwhile leaves the one or the other."""
+    if not folder.exists():
+        new.rename(folder)
+    elif not exchanged(new, folder):
+        old = new.with_name("old")  # where `clear_up` looks for it
+        try:
+            folder.rename(old)
             new.rename(folder)
         finally:
             if old.exists() and not folder.exists():
                 old.rename(folder)
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step. False where that is not possible: only Linux does, on most file systems."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return bool(rename) and not rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+
+
+@contextlib.contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """Yield an empty folder near `path`, its owner's only, to write in what shall take `path`'s place; then delete it.
+
+    One process at a time has it: UserError for another. It first clears up what a killed one left, which it can tell
+    because the lock of a process ends with it. A file system without locks lets all of them work, each in a folder
+    of its own, and nothing is cleared up.
+    """
+    shared = path.parent / f".{path.name}.writing"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(shared / "lock", path) as is_alone:
+        if is_alone:
+            clear_up(shared, path)
+        own = Path(tempfile.mkdtemp(dir=shared))
+        try:
+            yield own
+        except SafetensorError as error:  # its writer says so that the disk is full
+            raise UserError(f"cannot write {path}: {error}") from None
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a failed write names no file
+            raise
+        finally:
+            shutil.rmtree(own)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Delete what a process left near `path` that was killed when it had just put it in its place."""
+    if (path.absolute().parent / f".{path.name}.writing").exists():
+        with workplace(path.absolute()):
+            pass
+
+
+def clear_up(shared: Path, path: Path) -> None:
+    """Delete what killed processes left; an older folder that one had just taken from its place goes back there."""
+    for left in shared.iterdir():
+        if left.is_dir():
+            if (left / "old").is_dir() and not path.exists():
+                (left / "old").rename(path)
+            shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def locked(lock: Path, path: Path) -> Iterator[bool]:
+    """Hold the lock file of `path`, in a folder made for it. False where the file system has no locks."""
+    deadline = time.monotonic() + PATIENCE
+    while not (taken := take_lock(lock)):
+        if time.monotonic() > deadline:
+            raise UserError(f"another process is writing {path}: wait for it or choose another name")
+        time.sleep(0.02)
+    file, is_alone = taken
+    try:
+        yield is_alone
     finally:
-        shutil.rmtree(temporary)
+        lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process is there already
+            lock.parent.rmdir()
+        file.close()
+
+
+def take_lock(lock: Path) -> tuple[BinaryIO, bool] | None:
+    """The opened lock file, and False where the file system has no locks. None where another process has it."""
+    with contextlib.suppress(FileExistsError):
+        lock.parent.mkdir(0o700)
+    with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:  # the other deleted it just now
+        file = stack.enter_context(lock.open("ab"))
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike those of flock, children do not inherit it
+            is_alone = True
+        except BlockingIOError:
+            return None
+        except OSError:
+            is_alone = False
+        if not is_alone or os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            stack.pop_all()
+            return file, is_alone
+    return None
 
 
 def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
@@ -121,6 +223,10 @@ def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task]) -> I
             while pending:
                 done, future = pending.popleft()
                 yield done, future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process was killed, as happens where memory is short: free some", code=1
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -139,8 +245,8 @@ def _follow_parent(parent: int) -> None:
 
 def positive_int(text: str) -> int:
     """An argparse type."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    if not 1 <= (value := int(text)) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {2**31 - 1}")
     return value
 
 

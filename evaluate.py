@@ -1,7 +1,6 @@
 """Token and span metrics of a run on prepared data: what it finds, what it invents, and what leaks."""
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from runs import OPERATING_POINTS, choose_head, load_run, stored_bias
 from spans import JoinedText, spans_of_tags
 from store import SPLITS
 from tagging import Tagged, Tagger, all_scores, calibrated, span_scores
+from untrusted import inside, read_json
 
 LARGEST_BIAS = 32.0  # on the logit of O: more than any head's margins
 BIAS_STEP = 0.03
@@ -239,10 +239,11 @@ def store_operating_point(run: Path, head: str, target_recall: float, point: dic
     """Keep the point in the run folder, for predict.py --target-recall; other heads' points stay."""
     path = run / OPERATING_POINTS
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(inside(run, OPERATING_POINTS))
     except (OSError, ValueError):
         stored = {}
-    write_json(path, stored | {head: {"target_recall": target_recall, **point}})
+    kept = stored if isinstance(stored, dict) else {}  # what someone else wrote there may be anything
+    write_json(path, kept | {head: {"target_recall": target_recall, **point}})
     print(f"stored in {path}: use it with predict.py --target-recall")
 
 

@@ -94,11 +94,12 @@ def redact_files(arguments: argparse.Namespace) -> None:
     with RejectedWriter(arguments.rejected) as rejected:
         for sources, output in jobs:
             with (
-                RecordWriter(output, *layout) as writer,  # whole after the vault: where it is, it can be restored
+                RecordWriter(output, *layout) as writer,  # takes its place after the vault, so that it can be restored
                 Vault.create(arguments.vault) if arguments.vault else contextlib.nullcontext() as vault,
             ):
                 redactor = redactor or build_redactor(arguments, vault)
                 redact_sources(redactor, sources, writer, rejected, arguments)
+                writer.flush()
 
 
 def plan(arguments: argparse.Namespace) -> list[tuple[list[str], Path | None]]:

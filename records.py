@@ -283,6 +283,10 @@ class Writer:
     def __exit__(self, *exception: object) -> bool | None:
         return self._context.__exit__(*exception)
 
+    def flush(self) -> None:
+        """Write all that was given, so that a full disk is met now and not at the end."""
+        self._file.flush()
+
 
 class RecordWriter(Writer):
     """Writes the result of each record, to standard output for None; a file appears, whole, on success only.

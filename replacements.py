@@ -273,6 +273,7 @@ def parse_document(line: bytes, complaint: str) -> tuple[str, dict[str, str]]:
             case {"redacted_sha256": str(digest), "values": dict(values)} if all(
                 BRACKETED.fullmatch(key) and isinstance(value, str) for key, value in values.items()
             ):
+                "".join(values.values()).encode("utf-8")  # a lone surrogate could not be written
                 return digest, values
     raise UserError(complaint)
 

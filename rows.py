@@ -11,14 +11,16 @@ import io
 import json
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from common import UserError
+from untrusted import read_json
 
 Span = tuple[int, int, str]  # start, end (exclusive), label; in code points
 
@@ -27,8 +29,13 @@ UNKNOWN_LANGUAGE = "und"  # ISO 639 for undetermined
 LANGUAGE_NAMES = {"english": "en", "french": "fr"}
 INSTANCE_SUFFIX = re.compile(r"_\d+$")
 NOISE = re.compile(r"[\s\d]+")
+BRACKETS = re.compile(r"[\[\](){}]")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-LITERAL_LIMIT = 10_000_000  # characters of Python notation that are parsed at most
+JSON, JSON_SPACE = json.JSONDecoder(), re.compile(r"[ \t\n\r]*")
+LINE_BYTES, LIST_BYTES = 1 << 27, 1 << 30  # of a row and of a JSON list at most: a small archive can hold much more
+# what is parsed of spans in one string at most: characters of JSON, and characters and brackets in brackets of Python,
+# whose parser takes a kilobyte a number
+NOTATION_LIMIT, LITERAL_LIMIT, LITERAL_DEPTH = 10_000_000, 100_000, 50
 
 
 class RowError(ValueError):
@@ -62,6 +69,8 @@ class Source:
                 if self.path.suffix == ".gz":
                     file = io.BufferedReader(gzip.GzipFile(fileobj=file))
                 for number, line in self._elements(file):
+                    if len(line) > LINE_BYTES:
+                        raise UserError(f"{self.name} line {number} is longer than {LINE_BYTES} bytes: cut the row")
                     line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                     if line.strip():
                         self.rows += 1
@@ -73,14 +82,19 @@ class Source:
     def _elements(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
         named_json = self.path.name.removesuffix(".gz").endswith(".json")
         if not named_json or not file.peek(1024).lstrip(BYTE_ORDER_MARK + b" \t\r\n").startswith(b"["):
-            yield from enumerate(file, start=1)
+            yield from enumerate(iter(lambda: file.readline(LINE_BYTES + 1), b""), start=1)
             return
+        raw = bytearray()
+        while block := file.read(1 << 20):
+            raw += block
+            if len(raw) > LIST_BYTES:
+                raise UserError(f"{self.name} is longer than {LIST_BYTES} bytes: write it as JSON Lines")
         try:
-            elements = json.loads(file.read().decode("utf-8-sig"))
+            elements = json_elements(raw.decode("utf-8-sig"))
         except (ValueError, RecursionError):
             raise UserError(f"{self.name} holds no valid JSON list: if it is JSON Lines, call it .jsonl") from None
-        for number, element in enumerate(elements, start=1):  # each as JSON again, so that every row goes one way
-            yield number, json.dumps(element).encode()
+        for number, element in enumerate(elements, start=1):
+            yield number, element.encode()
 
 
 class HashedReader(io.RawIOBase):
@@ -96,6 +110,26 @@ class HashedReader(io.RawIOBase):
         count = self._raw.readinto(buffer)
         self._digest.update(memoryview(buffer)[:count])
         return count
+
+
+def json_elements(text: str) -> list[str]:
+    """The elements of a JSON list, each still as JSON, so that every row goes one way. Raises ValueError or
+    RecursionError."""
+    elements: list[str] = []
+    end = JSON_SPACE.match(text).end()
+    while not elements or text[end] == ",":
+        start = JSON_SPACE.match(text, end + 1).end()  # after the bracket or the comma
+        if not elements and text[start : start + 1] == "]":
+            end = start
+            break
+        _, end = JSON.raw_decode(text, start)
+        elements.append(text[start:end])
+        end = JSON_SPACE.match(text, end).end()
+        if text[end : end + 1] not in (",", "]") or end == len(text):
+            raise ValueError("no end of the list")
+    if JSON_SPACE.match(text, end + 1).end() < len(text):
+        raise ValueError("more than a list")
+    return elements
 
 
 def language_of(words: list[str]) -> str:
@@ -147,12 +181,17 @@ def language_code(language: str) -> str:
 def read_label_map(path: Path) -> dict[str, str]:
     """A label map from JSON: label → new label; null, which leaves the label out, becomes `O`. Raises UserError."""
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        given = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read the label map {path}: {type(error).__name__}") from None
-    if not isinstance(given, dict) or not all(new is None or (isinstance(new, str) and new) for new in given.values()):
+    if not isinstance(given, dict) or not all(new is None or is_label(new) for new in given.values()):
         raise UserError(f"{path} must hold a JSON object of labels to labels or null")
     return {old: OUTSIDE if new is None else new for old, new in given.items()}
+
+
+def is_label(label: object) -> bool:
+    """Whether it can stand in a text or a terminal as a label: no control characters, no lone surrogates."""
+    return isinstance(label, str) and label != "" and label.isprintable()
 
 
 def text_and_spans(fields: dict) -> tuple[object, list]:
@@ -186,7 +225,7 @@ def triples(spans: object) -> list:
 
 def parse_notation(notation: str) -> object:
     """Spans written as JSON or as Python literals, in one string."""
-    if len(notation) > LITERAL_LIMIT:
+    if len(notation) > NOTATION_LIMIT:
         raise RowError("span notation too long")
     # without a double quote or a backslash, every single quote delimits a string: JSON but for the quotes, and JSON
     # parses thirty times faster than Python's literals
@@ -195,10 +234,19 @@ def parse_notation(notation: str) -> object:
         return json.loads(plain)
     except (ValueError, RecursionError):
         pass
+    if len(notation) > LITERAL_LIMIT or brackets_deep(notation) > LITERAL_DEPTH:
+        raise RowError("span notation that is neither JSON nor Python")
     try:
-        return ast.literal_eval(notation)
+        with warnings.catch_warnings(action="ignore"):  # of an odd escape, which would go to standard error
+            return ast.literal_eval(notation)
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         raise RowError("span notation that is neither JSON nor Python") from None
+
+
+def brackets_deep(notation: str) -> int:
+    """How many brackets are open at once at most; those in quotes count as others do."""
+    steps = (1 if bracket in "[({" else -1 for bracket in BRACKETS.findall(notation))
+    return max(accumulate(steps), default=0)
 
 
 def checked_spans(text: str, spans: list) -> tuple[list[Span], int]:

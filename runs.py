@@ -1,7 +1,6 @@
 """The run folder: its writer, its reader and the training state, side by side. Safetensors and JSON only."""
 
 import contextlib
-import glob
 import hashlib
 import json
 import math
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from backbone import PRECISIONS, backbone_dtype, check_vocabulary, load_backbone
@@ -24,13 +23,17 @@ from features import Reader
 from heads import BIO, KINDS, build_head
 from processes import Processes
 from spans import Transitions
+from store import MAX_LABELS
 from tagging import Tagger
 from trainee import Plan, Trainee
+from untrusted import inside, read_json
 
 RUN_VERSION = 2
 CONFIG, SUMMARY, METRICS, CURVES = "config.json", "summary.json", "metrics.jsonl", "curves.svg"
-STATE = "resume.safetensors"
+HEAD, STATE = "head.safetensors", "resume.safetensors"
+TRANSITIONS = [f"transitions.{part}" for part in Transitions._fields]  # tensors' names
 OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
+MOST_BIAS = 1000.0  # far beyond what evaluate.py tries
 # flags that do not change what is trained
 FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile", "tensorboard")
 
@@ -39,22 +42,11 @@ FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile",
 def run_folder(output: Path, processes: Processes) -> Iterator[Path]:
     """The folder to write a run into, which then takes `output`'s place; the first process alone writes."""
     if processes.rank == 0:
-        clear_leftovers(output)
         with atomic_folder(output, SUMMARY, STATE) as folder:
             yield folder
     else:
         yield output
     processes.wait()
-
-
-def clear_leftovers(output: Path) -> None:
-    """Delete what killed runs left: states that were never whole, and empty folders beside `output`."""
-    for state in output.glob(f".{STATE}.*"):
-        state.unlink(missing_ok=True)
-    for folder in output.parent.glob(f".{glob.escape(output.name)}.*/new"):
-        with contextlib.suppress(OSError):  # one that holds anything is not deleted
-            folder.rmdir()
-            folder.parent.rmdir()
 
 
 def write(
@@ -67,9 +59,8 @@ def write(
     flags: dict,
 ) -> None:
     """All files of a finished run."""
-    for trainee in trainees:
-        save_head(trainee, folder / trainee.plan.name)
-    write_json(folder / CONFIG, run_config(trainees, best, summary, reader, data, flags))
+    checksums = {trainee.plan.name: save_head(trainee, folder / trainee.plan.name) for trainee in trainees}
+    write_json(folder / CONFIG, run_config(trainees, checksums, best, summary, reader, data, flags))
     write_json(folder / SUMMARY, summary)
     with (folder / METRICS).open("w", encoding="utf-8") as metrics:
         for record in step_records(trainees):
@@ -78,9 +69,15 @@ def write(
 
 
 def run_config(
-    trainees: Sequence[Trainee], best: str, summary: dict, reader: Reader, data: PIITokenDataset, flags: dict
+    trainees: Sequence[Trainee],
+    checksums: dict[str, str],
+    best: str,
+    summary: dict,
+    reader: Reader,
+    data: PIITokenDataset,
+    flags: dict,
 ) -> dict:
-    """Everything that is needed to rebuild the heads, and how they were made."""
+    """Everything that is needed to rebuild the heads, and how they were made; head → SHA-256 of its file is given."""
     heads = {
         trainee.plan.name: {
             "kind": trainee.plan.kind,
@@ -88,6 +85,7 @@ def run_config(
             "tags": trainee.head.tags,
             "learning_rate": trainee.plan.learning_rate,
             "epochs": trainee.plan.epochs,
+            "sha256": checksums[trainee.plan.name],
             "calibration": summary["validation"].get(trainee.plan.name, {}).get("calibration"),
         }
         for trainee in trainees
@@ -138,42 +136,51 @@ def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:
                 } | ({} if strict is None else {"validation_strict_f1": strict})
 
 
-def save_head(trainee: Trainee, folder: Path) -> None:
-    """`folder`/head.safetensors: the head's weights, float32, and the transitions of begin-aware tags."""
+def save_head(trainee: Trainee, folder: Path) -> str:
+    """`folder`/head.safetensors: the head's weights, float32, and the transitions of begin-aware tags. Its SHA-256."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainee.head.state_dict().items()}
     if trainee.transitions is not None:
         tensors |= {f"transitions.{name}": torch.from_numpy(v) for name, v in trainee.transitions._asdict().items()}
-    save_file(tensors, folder / "head.safetensors")
+    save_file(tensors, folder / HEAD)
+    return hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
 
 
 def read_config(run: Path) -> dict:
     """config.json of a run folder. Raises UserError."""
-    path = run / CONFIG
+    path = inside(run, CONFIG)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        tokenizer, labels = config["tokenizer"], config["labels"]
-        sound = (
-            config["run_version"] == RUN_VERSION
-            and isinstance(config["backbone"]["name"], str)
-            and config["backbone"]["precision"] in PRECISIONS
-            and config["best"] in config["heads"]
-            and all(sound_head(name, head) for name, head in config["heads"].items())
-            and isinstance(config["max_length"], int)
-            and config["max_length"] > 0
-            and isinstance(tokenizer["sha256"], str)
-            and isinstance(tokenizer["vocab_size"], int)
-            and labels[0] == "O"
-            and all(isinstance(label, str) and label.isprintable() for label in labels)
-            and len(set(labels)) == len(labels) > 1
-        )
+        config = read_json(path)
+        sound = sound_config(config)
     except FileNotFoundError:
         raise UserError(f"{run} holds no run: train one with python train.py --output {run}") from None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise UserError(f"{path} is of another version or damaged: train again")
     return config
+
+
+def sound_config(config: dict) -> bool:
+    """Is this what train.py wrote, as far as it is read again? Raises what comes of looking into other things."""
+    tokenizer, labels = config["tokenizer"], config["labels"]
+    return (
+        config["run_version"] == RUN_VERSION
+        and isinstance(config["backbone"]["name"], str)
+        and config["backbone"]["name"].isprintable()
+        and config["backbone"]["name"] != ""  # which would be the current folder
+        and config["backbone"]["precision"] in PRECISIONS
+        and config["best"] in config["heads"]
+        and all(sound_head(name, head) for name, head in config["heads"].items())
+        and type(config["max_length"]) is int
+        and 0 < config["max_length"] < 2**31
+        and isinstance(tokenizer["sha256"], str)
+        and type(tokenizer["vocab_size"]) is int
+        and isinstance(labels, list)
+        and labels[0] == "O"
+        and all(isinstance(label, str) and label.isprintable() for label in labels)
+        and 1 < len(set(labels)) == len(labels) <= MAX_LABELS
+    )
 
 
 def sound_head(name: str, head: dict) -> bool:
@@ -184,23 +191,27 @@ def sound_head(name: str, head: dict) -> bool:
         and head["kind"] in KINDS
         and name.isprintable()
         and not set(name) & set("/\\")
-        and len(layers) > 0
+        and isinstance(layers, list)
         and all(type(layer) is int and 0 <= layer < 10_000 for layer in layers)
-        and (calibration is None or [type(n) for n in calibration if math.isfinite(n)] == [float, float])
+        and 0 < len(set(layers)) == len(layers)  # a layer twice would only make the features wider
+        and (
+            calibration is None
+            or ([type(n) for n in calibration] == [float] * 2 and all(map(math.isfinite, calibration)))
+        )
     )
 
 
 def stored_bias(run: Path, head: str) -> float:
     """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
-    path = run / OPERATING_POINTS
+    path = inside(run, OPERATING_POINTS)
     try:
-        bias = float(json.loads(path.read_text(encoding="utf-8"))[head]["bias"])
-        if not math.isfinite(bias):  # with a bias that is no number every token would be O
+        bias = float(read_json(path)[head]["bias"])
+        if not abs(bias) <= MOST_BIAS:  # with a bias that is no number every token would be O
             raise ValueError
         return bias
     except FileNotFoundError:
         raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
 
 
@@ -238,28 +249,48 @@ def load_run(
 
 def read_head(run: Path, config: dict, head: str, width: int) -> tuple[nn.Module, Transitions | None]:
     """A head of a run on features of this width, and its transitions if its tags have them. Raises UserError."""
-    path = run / head / "head.safetensors"
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
-    transitions = {part: weights.pop(f"transitions.{part}", None) for part in Transitions._fields}
-    built = build_head(config["heads"][head]["kind"], width, len(config["labels"]))
-    try:
-        built.load_state_dict(weights)
-        if built.tags == BIO:
-            transitions = Transitions(**{part: tensor.numpy() for part, tensor in transitions.items()})
-            if {part.shape for part in transitions} != {(2 * len(config["labels"]) - 1,)}:
-                raise RuntimeError
-            if any(np.isnan(part).any() for part in transitions):
-                raise RuntimeError
-        else:
-            transitions = None
-    except (RuntimeError, AttributeError, TypeError):
-        raise UserError(f"{path} does not fit the backbone: train again") from None
-    if not all(torch.isfinite(weight).all() for weight in built.state_dict().values()):
+    path = inside(run, head, HEAD)
+    weights = read_weights(path, config["heads"][head].get("sha256"))
+    with torch.device("meta"):  # nothing is allocated for shapes that the file does not hold
+        built = build_head(config["heads"][head]["kind"], width, len(config["labels"]))
+    expected = {name: (weight.shape, weight.dtype) for name, weight in built.state_dict().items()}
+    if built.tags == BIO:
+        expected |= dict.fromkeys(TRANSITIONS, (torch.Size([built.num_tags]), torch.float32))
+    if {name: (weight.shape, weight.dtype) for name, weight in weights.items()} != expected:
+        raise UserError(f"{path} does not fit the backbone: train again")
+    transitions = Transitions(*(weights.pop(name).numpy() for name in TRANSITIONS)) if built.tags == BIO else None
+    built.load_state_dict(weights, assign=True)
+    if not all(torch.isfinite(weight).all() for weight in weights.values()) or not sound_transitions(transitions):
         raise UserError(f"{path} holds weights that are not finite: train again")
     return built, transitions
+
+
+def read_weights(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
+    """The tensors of a head's file whose checksum is this one. Raises UserError."""
+    try:
+        raw = path.read_bytes()
+        found = hashlib.sha256(raw).hexdigest()
+        if sha256 is None:  # a head that cannot be told from another is used only where the user says so
+            raise UserError(
+                f"{path.parent.parent / CONFIG} has no checksum of this head, as in runs of older versions: train "
+                f'again, or if the run is yours add "sha256": "{found}" to the entry of {path.parent.name}'
+            )
+        if sha256 != found:
+            raise UserError(f"{path} is not the head that {CONFIG} was written for: copy the whole run again")
+        return load(raw)
+    except UserError:
+        raise
+    except Exception as error:  # safetensors passes on what dtypes it does not know raise
+        raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
+
+
+def sound_transitions(transitions: Transitions | None) -> bool:
+    """Are these log-probabilities, finite but for moves that cannot be?"""
+    if transitions is None:
+        return True
+    entered = np.append(transitions.enter[:1], transitions.enter[1::2])
+    sound = np.isfinite(transitions.leave).all() and np.isfinite(entered).all()
+    return bool(sound and all((part < np.inf).all() for part in transitions))  # NaN is not below
 
 
 def start_from(run: Path, trainee: Trainee, data: PIITokenDataset) -> None:
@@ -319,7 +350,7 @@ def save_state(output: Path, step: int, trainees: Sequence[Trainee], belongs_to:
 
 def load_state(output: Path, trainees: Sequence[Trainee], belongs_to: str) -> int:
     """Bring the heads to the saved state and return its step; 0 where none was saved. Raises UserError."""
-    path = output / STATE
+    path = inside(output, STATE)
     if not path.exists():
         return 0
     try:
@@ -331,17 +362,20 @@ def load_state(output: Path, trainees: Sequence[Trainee], belongs_to: str) -> in
         for trainee in trainees:
             own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{trainee.plan.name}/")}
             trainee.load_state(own)
-        return int(metadata["step"])
+        step = int(metadata["step"])
+        if step != max(len(trainee.log) for trainee in trainees):
+            raise ValueError
+        return step
     except UserError:
         raise
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, TypeError):
+    except Exception:  # of safetensors, PyTorch and its optimizers
         raise UserError(f"{path} is damaged: delete it and train anew") from None
 
 
 def is_complete(output: Path, belongs_to: str) -> bool:
     """Does `output` hold the finished run of just this command?"""
     try:
-        summary = json.loads((output / SUMMARY).read_text(encoding="utf-8"))
+        summary = read_json(inside(output, SUMMARY))
         return not (output / STATE).exists() and summary["belongs_to"] == belongs_to
     except (OSError, ValueError, KeyError, TypeError):
         return False

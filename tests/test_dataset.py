@@ -1,10 +1,16 @@
 """The prepared format: what is written comes back, damage is one line, windows and batches lose no token."""
 
+import contextlib
+import functools
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
+import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +19,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from test_backbone import Bomb
 
 from common import UserError
 from dataset import PIITokenDataset, length_sorted_batches, make_windows
@@ -49,7 +56,7 @@ EXAMPLES = [  # tokens: id, label id, begin, start, end
         "text": "MissMiss",
         "language": "en",
         "tokens": [(7, 2, True, 0, 4), (7, 2, True, 4, 8)],
-        "spans": [(0, 4, 2)] * 2,
+        "spans": [(0, 4, 2), (4, 8, 2)],
     },
 ]
 
@@ -415,6 +422,130 @@ def test_a_folder_without_prepared_data_is_one_line(tmp_path, prepared):
         with pytest.raises(UserError) as caught:
             PIITokenDataset(folder, split)
         assert_is_one_line(caught.value, str(folder), "prepare.py")
+
+
+# What someone else made
+
+
+def refused(folder: Path, *parts: str) -> None:
+    """Opening says one line, and nothing beside it."""
+    with warnings.catch_warnings(action="error"), pytest.raises(UserError) as caught:
+        PIITokenDataset(folder)
+    assert_is_one_line(caught.value, *parts)
+
+
+def replace_column(prepared: Path, name: str, change: Callable[[np.ndarray], object]) -> None:
+    column = np.load(prepared / "train" / f"{name}.npy")
+    change(column)
+    np.save(prepared / "train" / f"{name}.npy", column)
+
+
+def test_offsets_whose_differences_overflow_are_refused(prepared):
+    """0 to 2**63 - 1 to -2**63 to -1 to the end: each difference of int64 is positive."""
+    offsets = np.array([0, 2**63 - 1, -(2**63), -1, 12])
+    assert (np.diff(offsets) >= 0).all()
+    np.save(prepared / "train" / "example_offsets.npy", offsets)
+    refused(prepared, "example_offsets")
+
+
+BEYOND = {
+    "a token that ends beyond its text": ("char_ends", lambda column: column.__setitem__(3, 7)),
+    "a token far beyond its text": ("char_ends", lambda column: column.__setitem__(3, 2**32 - 1)),
+    "a token that ends before it starts": ("char_starts", lambda column: column.__setitem__(0, 2)),
+    "tokens that go back": ("char_starts", lambda column: column.__setitem__(slice(1, 3), [5, 4])),
+    "a span beyond its text": ("spans", lambda column: column.__setitem__((0, 1), 7)),
+    "a span from before its text": ("spans", lambda column: column.__setitem__((0, 0), -1)),
+    "an empty span": ("spans", lambda column: column.__setitem__((0, 1), 3)),
+    "spans that overlap": ("spans", lambda column: column.__setitem__((2, 0), 5)),
+    "a begin bit that is no bit": ("begins", lambda column: column.view(np.uint8).__setitem__(0, 2)),
+}
+
+
+@pytest.mark.parametrize(("name", "change"), BEYOND.values(), ids=BEYOND)
+def test_places_beyond_a_text_are_refused_when_opened(prepared, name, change):
+    """Else an array would be read beyond its end, by whoever reads it first."""
+    replace_column(prepared, name, change)
+    refused(prepared, str(prepared / "train"), "row ")
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\xed\xa0\x80"], ids=["no UTF-8", "a surrogate"])
+def test_a_text_that_is_no_utf_8_is_refused_when_opened(prepared, text):
+    raw = (prepared / "train" / "text.bin").read_bytes()
+    (prepared / "train" / "text.bin").write_bytes(text + raw[len(text) :])
+    refused(prepared, str(prepared / "train"))
+
+
+@pytest.mark.parametrize("point", [0x110000, 0xD800, 0x1B, 0x20, 0xE9, 2**32 - 1])
+def test_a_language_of_no_ascii_is_refused(prepared, point):
+    """A Unicode column may hold what is no character, at which Python itself stumbles."""
+    replace_column(prepared, "language", lambda column: column.view(np.uint32).__setitem__(9, point))
+    refused(prepared, "language")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [("<i4", "(6148914691236517206, 3)"), ("<i4", "(5L, 3)"), (r"\d", "(5, 3)"), ("<i4", f"({2**40}, 3)")],
+    ids=["a size that overflows", "of Python 2", "an odd escape", "4 TiB"],
+)
+def test_a_header_is_believed_in_nothing_and_says_nothing(prepared, dtype, shape):
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(60)
+    (prepared / "train" / "spans.npy").write_bytes(raw)
+    tracemalloc.start()
+    with contextlib.suppress(UserError), warnings.catch_warnings(action="error"):
+        PIITokenDataset(prepared)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_an_archive_or_a_pickle_in_the_place_of_a_column_is_refused_unread(prepared, tmp_path):
+    column = prepared / "train" / "begins.npy"
+    for held in ("an archive", "a pickle"):
+        bomb = np.array([Bomb(tmp_path / "trace")], dtype=object)
+        buffer = io.BytesIO()
+        if held == "an archive":
+            np.savez(buffer, bomb)
+        column.write_bytes(buffer.getvalue() if held == "an archive" else npy_bytes(bomb, allow_pickle=True))
+        refused(prepared, "begins.npy")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("name", ["meta.json", "train", "train/token_ids.npy", "train/text.bin", "train/language.npy"])
+def test_a_link_that_leads_out_of_a_prepared_folder_is_refused(prepared, tmp_path, name):
+    """Or the data of someone else would show what stands in one's own files."""
+    outside = (prepared / name).rename(tmp_path / "outside")
+    (prepared / name).symlink_to(outside)
+    refused(prepared, name, "link")
+
+
+def test_a_prepared_folder_may_be_a_link_itself_and_hold_links_within(prepared, tmp_path):
+    (tmp_path / "link").symlink_to(prepared, target_is_directory=True)
+    (prepared / "train" / "begins.npy").rename(prepared / "begins.npy")
+    (prepared / "train" / "begins.npy").symlink_to(Path("..") / "begins.npy")
+    for folder in (tmp_path / "link", tmp_path / "link" / "train"):
+        assert len(PIITokenDataset(folder)) == len(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "train/token_ids.npy", "train/text.bin"])
+def test_a_pipe_in_a_prepared_folder_is_refused_and_not_waited_for(prepared, name):
+    (prepared / name).unlink()
+    os.mkfifo(prepared / name)
+    refused(prepared, name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"statistics": functools.reduce(lambda inner, _: [inner], range(200), 1)},
+        {"statistics": {"rejected_rows": {"\ud800": 1}}},
+        {"labels": ["O", *map(str, range(2**15))]},
+        {"tokenizer": {**META["tokenizer"], "vocab_size": True}},
+    ],
+    ids=["deep", "a lone surrogate", "more labels than tags have numbers", "a vocabulary of yes"],
+)
+def test_a_meta_file_with_what_nobody_writes_is_one_line(prepared, change):
+    (prepared / "meta.json").write_text(json.dumps(META | change))
+    refused(prepared, "meta.json", "prepare.py")
 
 
 # Windows and batches

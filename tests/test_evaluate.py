@@ -358,6 +358,13 @@ def test_figures_of_a_begin_aware_head_are_those_of_a_loop_over_rows(trained, da
     assert report["leakage"] == pytest.approx(leaked(gold, found))
 
 
+@pytest.mark.parametrize("held", ["null", "[]", "7", "[" * 100_000, '{"strong": ', "\\ud800"])
+def test_an_operating_point_is_stored_over_what_is_none(copied_run, data, tmp_path, held):
+    (copied_run / "operating_points.json").write_text(held)
+    report_of(copied_run, data, tmp_path, head=DOCUMENTED, target_recall=0.5)
+    assert set(json.loads((copied_run / "operating_points.json").read_text())) == {DOCUMENTED}
+
+
 def test_the_operating_point_of_a_begin_aware_head_is_what_predict_uses(trained, data, tmp_path):
     run = Path(shutil.copytree(trained, tmp_path / "copied-run"))
     split = PIITokenDataset(data, "validation")

@@ -400,6 +400,7 @@ def written_beside(folder: Path, known: set[str]) -> int:
         ["--max-rejected", "1.5"],
         ["--max-length", "0"],
         ["--max-length", "many"],
+        ["--max-length", str(10**30)],
         ["--seed", "one"],
         ["--seed", "-1"],
         ["--unknown"],

@@ -341,6 +341,7 @@ def document_line(values: object) -> str:
         *map(document_line, [None, [CANARY], {CANARY: "a"}, {"[A_1]": [CANARY]}, {"[A_1]": None}, {"": CANARY}]),
         f'{{"redacted_sha256": 7, "values": {{"[A_1]": "{CANARY}"}}}}',
         f'{{"values": {{"[A_1]": "{CANARY}"}}}}',
+        document_line({"[A_1]": f"{CANARY} \ud800"}),  # no file in UTF-8 could hold what is restored
     ],
 )
 def test_a_damaged_line_is_named_by_its_number(line, tmp_path):

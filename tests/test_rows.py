@@ -5,13 +5,25 @@ import gzip
 import hashlib
 import json
 import re
+import tracemalloc
+import warnings
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import rows
 from common import UserError
-from rows import RowError, Source, checked_spans, parse_notation, parse_row, skeleton, without_overlaps
+from rows import (
+    RowError,
+    Source,
+    checked_spans,
+    parse_notation,
+    parse_row,
+    read_label_map,
+    skeleton,
+    without_overlaps,
+)
 
 TEXT = "Dear Mr Müller, your PIN is 1234."
 SPANS = [(5, 7, "PREFIX"), (8, 14, "LASTNAME"), (28, 32, "PIN")]
@@ -524,3 +536,68 @@ def test_rows_that_differ_in_values_digits_case_and_white_space_share_a_skeleton
 )
 def test_rows_that_differ_in_words_or_labels_have_other_skeletons(other):
     assert skeleton_of(*other) != skeleton_of("Hello Ann, order 17", ("Ann", "NAME"))
+
+
+@pytest.mark.parametrize("depth", [100, 900, 960, 985, 999])
+def test_a_deep_element_of_a_list_is_a_row_that_is_refused(tmp_path, depth):
+    """Whatever can be read of it: reading and writing JSON reach their limits at different depths."""
+    (tmp_path / "rows.json").write_text(f"[{json.dumps(ROWS[0])}, {'[' * depth}{']' * depth}]")
+    try:
+        lines = [line for _, line in Source(tmp_path / "rows.json").lines()]
+    except UserError:
+        return
+    assert parse_row(lines[0]).text == ROWS[0]["unmasked_text"]
+    with pytest.raises(RowError):
+        parse_row(lines[1])
+
+
+@pytest.mark.parametrize("content", ["[1 2]", "[1,]", "[,1]", "[1]]", "[1] x", "[1", "[", "[1,,2]", "[1}"])
+def test_what_is_nearly_a_list_is_refused_as_json_does(tmp_path, content):
+    (tmp_path / "rows.json").write_text(content)
+    with pytest.raises(UserError, match=r"rows\.json"):
+        list(Source(tmp_path / "rows.json").lines())
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.json"])
+def test_a_row_or_a_list_without_end_is_one_line_that_names_it(tmp_path, monkeypatch, name):
+    """A small archive can hold more than the memory."""
+    monkeypatch.setattr(rows, "LINE_BYTES", 1000)
+    monkeypatch.setattr(rows, "LIST_BYTES", 1000)
+    start = b"[" if name == "rows.json" else LINES[0] + b"\n"
+    content = start + b'"' + b"x" * 5000
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(UserError, match=re.escape(name)):
+        list(Source(tmp_path / name).lines())
+
+
+@pytest.mark.parametrize(
+    "notation",
+    [
+        "[[0, 4, 'NAME']" + ", [0, 4, 'NAME']" * 10_000 + ', "a"]',
+        "[" * 60 + "'a', \"b\"" + "]" * 60,
+        "-" * 50_000 + "'a'",
+    ],
+    ids=["long", "deep", "many signs"],
+)
+def test_python_notation_is_parsed_only_where_it_is_short_and_flat(notation):
+    """Python's parser takes a kilobyte a number."""
+    tracemalloc.start()
+    with pytest.raises(RowError):
+        parse_notation(notation)
+    assert tracemalloc.get_traced_memory()[1] < 4 * len(notation) + 4_000_000
+    tracemalloc.stop()
+
+
+def test_an_odd_escape_in_python_notation_says_nothing_on_standard_error():
+    with warnings.catch_warnings(action="error"):
+        assert parse_notation(r"[[0, 4, 'NA\d']]") == [[0, 4, r"NA\d"]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [r'{"A": "\ud800"}', r'{"A": "\u001b[2J"}', '{"A": ""}', '{"A": 1}', '{"A": ' + "[" * 150 + "]" * 150 + "}"],
+)
+def test_a_label_map_gives_only_labels_that_can_be_written(tmp_path, content):
+    (tmp_path / "map.json").write_text(content)
+    with pytest.raises(UserError, match=r"map\.json"):
+        read_label_map(tmp_path / "map.json")

@@ -1,7 +1,11 @@
 """The run folder, how it is written and read: promises of runs.py."""
 
+import functools
+import hashlib
 import json
+import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_backbone import TOKENIZER, VOCAB, Bomb, loaded, refusal, save_tiny_backbone, some_ids
-from test_train import contents, siblings
+from test_train import contents
 
 import runs
 from dataset import make_windows
@@ -61,8 +65,8 @@ def write_run(folder: Path, backbone: Path, kinds: tuple = ("documented", "stron
     """A run folder as train.py leaves it, as far as it is read again."""
     heads = {}
     for kind in kinds:
-        runs.save_head(make_trainee(kind, backbone), folder / kind)
-        heads[kind] = {"kind": kind, "layers": LAYERS[kind], "calibration": None}
+        sha256 = runs.save_head(make_trainee(kind, backbone), folder / kind)
+        heads[kind] = {"kind": kind, "layers": LAYERS[kind], "sha256": sha256, "calibration": None}
     config = {
         "run_version": runs.RUN_VERSION,
         "backbone": {"name": str(backbone), "precision": "bf16"},
@@ -74,6 +78,16 @@ def write_run(folder: Path, backbone: Path, kinds: tuple = ("documented", "stron
     }
     (folder / "config.json").write_text(json.dumps(config | changes))
     return folder
+
+
+def seal(run: Path) -> Path:
+    """Give config.json the checksums of the heads as they are now, as someone would who made them so."""
+
+    def change(config: dict) -> None:
+        for name, head in config["heads"].items():
+            head["sha256"] = hashlib.sha256((run / name / "head.safetensors").read_bytes()).hexdigest()
+
+    return edit_config(run, change)
 
 
 @pytest.fixture
@@ -201,6 +215,14 @@ def test_a_config_that_is_no_runs_is_one_line(run, damaged):
         {"labels": ["O", "L\x1b[2J"]},
         {"labels": ["O", 1]},
         {"labels": {"0": "O"}},
+        {"labels": "OAB"},
+        {"labels": ["O", *map(str, range(2**15))]},
+        {"max_length": 2**31},
+        {"max_length": True},
+        {"backbone": {"name": "", "precision": "bf16"}},
+        {"backbone": {"name": "\x1b[2J", "precision": "bf16"}},
+        {"flags": "\ud800"},
+        {"flags": functools.reduce(lambda inner, _: [inner], range(200), 1)},
     ],
 )
 def test_a_config_with_something_wrong_is_one_line(run, change):
@@ -221,6 +243,9 @@ def test_a_config_with_something_wrong_is_one_line(run, change):
         {"layers": "1"},
         {"layers": 1},
         {"layers": [10**9]},
+        {"layers": [0] * 1_000_000},
+        {"layers": {"0": 1}},
+        {"calibration": [10**400, 1.0]},
         {"calibration": [1.0]},
         {"calibration": [1.0, 2.0, 3.0]},
         {"calibration": [1.0, "2"]},
@@ -278,6 +303,7 @@ def test_a_damaged_head_is_one_line(run, damage):
 
 def test_a_pickle_in_the_place_of_a_head_is_refused_unread(run, tmp_path):
     (run / "documented" / "head.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "trace")))
+    seal(run)
     refusal(runs.load_run, run, CPU)
     assert not (tmp_path / "trace").exists()
 
@@ -295,6 +321,12 @@ def test_a_pickle_in_the_place_of_a_head_is_refused_unread(run, tmp_path):
         lambda tensors: tensors.update({"transitions.stay": torch.zeros(TAGS - 1)}),
         lambda tensors: tensors.update({"transitions.stay": torch.zeros(TAGS, dtype=torch.bfloat16)}),
         lambda tensors: tensors["transitions.leave"][3:4].fill_(float("nan")),
+        lambda tensors: tensors["transitions.leave"][3:4].fill_(-float("inf")),
+        lambda tensors: tensors["transitions.stay"][3:4].fill_(float("inf")),
+        lambda tensors: tensors["transitions.enter"][:1].fill_(-float("inf")),
+        lambda tensors: tensors.update({"transitions.stay": tensors["transitions.stay"].to(torch.complex64)}),
+        lambda tensors: tensors.update({"transitions.stay": tensors["transitions.stay"].double()}),
+        lambda tensors: tensors.update(mean=tensors["mean"].to(torch.float8_e4m3fn)),
     ],
 )
 def test_weights_that_do_not_fit_or_are_no_numbers_are_one_line(run, change):
@@ -302,7 +334,64 @@ def test_weights_that_do_not_fit_or_are_no_numbers_are_one_line(run, change):
     tensors = load_file(head)
     change(tensors)
     save_file(tensors, head)
+    seal(run)
     assert str(head) in refusal(runs.load_run, run, CPU, "strong")
+
+
+def test_a_head_that_is_not_the_one_of_its_config_is_refused(run, run_backbone):
+    """As where files of two runs were mixed, or a copy broke off."""
+    head = run / "documented" / "head.safetensors"
+    torch.nn.init.zeros_((other := make_trainee("documented", run_backbone)).head.bias)
+    sha256 = runs.save_head(other, head.parent)
+    assert hashlib.sha256(head.read_bytes()).hexdigest() == sha256
+    assert str(head) in refusal(runs.load_run, run, CPU)
+    assert runs.load_run(seal(run), CPU)[0].head.bias.eq(0).all()
+
+
+def test_a_run_without_checksums_is_refused_and_says_how_to_vouch_for_it(run):
+    edit_config(run, lambda config: config["heads"]["documented"].pop("sha256"))
+    message = refusal(runs.load_run, run, CPU, "documented")
+    (sha256,) = re.findall("[0-9a-f]{64}", message)
+    edit_config(run, lambda config: config["heads"]["documented"].update(sha256=sha256))
+    assert runs.load_run(run, CPU, "documented")
+
+
+def test_a_config_of_many_labels_allocates_nothing_that_the_head_does_not_hold(run, monkeypatch):
+    """Counted in the numbers that modules are built with: 32,000 labels, thousands of features."""
+    edit_config(run, lambda config: config.update(labels=["O", *map(str, range(32_000))]))
+    config = runs.read_config(run)
+    built = []
+    build = runs.build_head
+    monkeypatch.setattr(runs, "build_head", lambda *arguments: built.append(build(*arguments)) or built[-1])
+    assert "head.safetensors" in refusal(runs.read_head, run, config, "documented", 100_000)
+    assert all(weight.is_meta for weight in built[0].parameters())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "documented", "documented/head.safetensors", "operating_points.json", "resume.safetensors"],
+)
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_link_that_leads_out_of_a_run_folder_or_a_pipe_is_refused(run, run_backbone, tmp_path, name, kind):
+    runs.save_state(run, 0, [trainee := make_trainee("documented", run_backbone)], "mine")
+    (run / "operating_points.json").write_text('{"documented": {"bias": 1.0}}')
+    (run / name).rename(tmp_path / "outside")
+    if kind == "link":
+        (run / name).symlink_to(tmp_path / "outside")
+    else:
+        os.mkfifo(run / name)
+
+    def read_all() -> None:
+        runs.load_run(run, CPU)
+        runs.stored_bias(run, "documented")
+        runs.load_state(run, [trainee], "mine")
+
+    assert name.partition("/")[0] in refusal(read_all)
+
+
+def test_a_run_folder_may_be_a_link_itself(run, tmp_path):
+    (tmp_path / "link").symlink_to(run, target_is_directory=True)
+    assert runs.load_run(tmp_path / "link", CPU)
 
 
 def test_a_head_of_other_labels_or_layers_is_one_line(run):
@@ -332,7 +421,8 @@ def test_a_stored_bias_comes_back_for_its_own_head(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "held", [None, "", "[]", "{}", '{"strong": {}}', '{"strong": 1}', '{"documented": {"bias": 1}}']
+    "held",
+    ["[" * 150 + "]" * 150, None, "", "[]", "{}", '{"strong": {}}', '{"strong": 1}', '{"documented": {"bias": 1}}'],
 )
 def test_a_bias_that_was_not_stored_is_one_line_with_the_way_to_store_one(tmp_path, held):
     if held is not None:
@@ -340,7 +430,9 @@ def test_a_bias_that_was_not_stored_is_one_line_with_the_way_to_store_one(tmp_pa
     assert "evaluate.py" in refusal(runs.stored_bias, tmp_path, "strong")
 
 
-@pytest.mark.parametrize("bias", ["NaN", "Infinity", "-Infinity", "1e999", "null", '"x"', "[]", "1" + 400 * "0"])
+@pytest.mark.parametrize(
+    "bias", ["1e300", "-1001", "NaN", "Infinity", "-Infinity", "1e999", "null", '"x"', "[]", "1" + 400 * "0"]
+)
 def test_a_bias_that_is_no_number_is_refused(tmp_path, bias):
     """Else every token would be O, or none."""
     (tmp_path / "operating_points.json").write_text(f'{{"strong": {{"bias": {bias}}}}}')
@@ -378,7 +470,7 @@ def test_heads_whose_names_begin_alike_keep_their_own_states(run_backbone, tmp_p
     saved = [make_trainee("documented", run_backbone, name) for name in names]
     for number, trainee in enumerate(saved, 1):
         torch.nn.init.constant_(trainee.head.weight, number)
-    runs.save_state(tmp_path, 1, saved, "mine")
+    runs.save_state(tmp_path, 0, saved, "mine")
     found = [make_trainee("documented", run_backbone, name) for name in names]
     runs.load_state(tmp_path, found, "mine")
     assert [trainee.head.weight.unique().tolist() for trainee in found] == [[1.0], [2.0]]
@@ -391,7 +483,33 @@ def test_no_state_is_step_0_and_one_of_another_run_is_refused(run_backbone, tmp_
     assert "--resume" in refusal(runs.load_state, tmp_path, [trainee], "mine")
 
 
-@pytest.mark.parametrize("held", [None, "", "[]", "null", "{}", '{"belongs_to": "another"}'])
+STATE_FAULTS = {
+    "a moment of another shape": lambda tensors: tensors.update({"documented/optimizer/0/exp_avg": torch.zeros(3)}),
+    "a moment too many": lambda tensors: tensors.update({"documented/optimizer/0/more": torch.zeros(3)}),
+    "a parameter too many": lambda tensors: tensors.update({"documented/optimizer/7/step": torch.zeros(())}),
+    "a log of fewer steps": lambda tensors: tensors.update({"documented/log": torch.zeros(1, 3)}),
+    "a log of other figures": lambda tensors: tensors.update({"documented/log": torch.zeros(2, 2)}),
+    "a log that is none": lambda tensors: tensors.update({"documented/log": torch.zeros(())}),
+}
+
+
+@pytest.mark.parametrize("change", STATE_FAULTS.values(), ids=STATE_FAULTS)
+def test_a_state_that_would_fail_at_the_next_step_is_refused(run_backbone, tmp_path, change):
+    trainee = make_trainee("documented", run_backbone)
+    for parameter in trainee.parameters:
+        parameter.grad = torch.ones_like(parameter)
+    trainee.optimizer.step()
+    trainee.log = [[1.0, 1.0, 1e-3]] * 2
+    runs.save_state(tmp_path, 2, [trainee], "mine")
+    assert runs.load_state(tmp_path, [make_trainee("documented", run_backbone)], "mine") == 2
+    tensors = load_file(tmp_path / "resume.safetensors")
+    change(tensors)
+    save_file(tensors, tmp_path / "resume.safetensors", metadata={"step": "2", "belongs_to": "mine"})
+    found = make_trainee("documented", run_backbone)
+    assert "resume.safetensors" in refusal(runs.load_state, tmp_path, [found], "mine")
+
+
+@pytest.mark.parametrize("held", [None, "", "[]", "null", "{}", '{"belongs_to": "another"}', "[" * 100_000])
 def test_a_run_is_complete_only_with_its_own_summary_and_no_state(tmp_path, held):
     if held is not None:
         (tmp_path / "summary.json").write_text(held)
@@ -402,26 +520,7 @@ def test_a_run_is_complete_only_with_its_own_summary_and_no_state(tmp_path, held
     assert not runs.is_complete(tmp_path, "mine")
 
 
-# what killed runs leave
-
-
-def test_leftovers_of_killed_runs_are_cleared_and_nothing_that_holds_something(tmp_path):
-    output = tmp_path / "run[1]"
-    output.mkdir()
-    (output / ".resume.safetensors.123").write_bytes(b"half a state")
-    (output / "summary.json").write_text("{}")
-    for name in (".run[1].ab12cd_9", ".run1.abcdefgh", ".run[1].backup", ".run[1].old"):
-        (tmp_path / name / "new").mkdir(parents=True)
-    (tmp_path / ".run[1].backup" / "new" / "precious.txt").write_text("mine")
-    (tmp_path / ".run[1].old" / "old").mkdir()
-    (tmp_path / ".run[1].old" / "old" / "config.json").write_text("the older run")
-    runs.clear_leftovers(output)
-    assert siblings(output) == [".run1.abcdefgh", ".run[1].backup", ".run[1].old", "run[1]"]
-    assert set(contents(tmp_path)) == {
-        "run[1]/summary.json",
-        ".run[1].backup/new/precious.txt",
-        ".run[1].old/old/config.json",
-    }
+# the run folder
 
 
 def test_other_processes_than_the_first_write_no_folder(tmp_path):
