@@ -75,11 +75,12 @@ def load_backbone(
     layers: int | None = None,
     precision: str = "bf16",
     device: torch.device | str = "cpu",
+    revision: str | None = None,
 ) -> nn.Module:
     """A decoder without its output layer, frozen, in eval mode and on `device`.
 
-    `name` is a local folder, a model of the hub (at a pinned revision where we know one) or one of RANDOM_SHAPES.
-    With `layers`, only the first so many decoder layers are built and read, and without the last one the final norm
+    `name` is a local folder, a model of the hub (at `revision`, else at a pinned one where we know one) or one of
+    RANDOM_SHAPES. With `layers`, only the first so many decoder layers are built and read, and without the last one the final norm
     is left out: the output is then the raw hidden state of layer `layers`. `precision` is one of PRECISIONS: fp8
     makes the decoder layers' matrices float8, bf16 leaves them in `dtype`. Raises UserError, which names the command
     line's `option`.
@@ -89,14 +90,15 @@ def load_backbone(
         raise UserError(f"there is no precision {precision}: choose one of {', '.join(PRECISIONS)}")
     if precision == "fp8" and device.type not in ("cuda", "cpu"):
         raise UserError(f"{device.type} has no float8 numbers: choose precision bf16, or a CUDA GPU or the CPU")
-    config = read_config(name, option)
+    revision = revision or PINNED_REVISIONS.get(name, "main")
+    config = read_config(name, option, revision)
     depth = config.num_hidden_layers
     if layers is not None:
         keep_layers(config, layers)
     if name in RANDOM_SHAPES:
         backbone = random_backbone(config, dtype, device)
     else:
-        backbone = read_weights(name, config, dtype, option)
+        backbone = read_weights(name, config, revision, dtype, option)
     if layers is not None and layers < depth:
         drop_final_norm(backbone)
     if precision == "fp8":
@@ -106,10 +108,10 @@ def load_backbone(
 
 def backbone_depth(name: str, option: str = "--backbone") -> int:
     """How many decoder layers a backbone has; no weight is read. Raises UserError."""
-    return read_config(name, option).num_hidden_layers
+    return read_config(name, option, PINNED_REVISIONS.get(name, "main")).num_hidden_layers
 
 
-def read_config(name: str, option: str):
+def read_config(name: str, option: str, revision: str):
     """The transformers configuration of a folder, a model of the hub or one of RANDOM_SHAPES. Raises UserError."""
     from transformers import AutoConfig, MistralConfig
 
@@ -120,7 +122,7 @@ def read_config(name: str, option: str):
     if name.startswith("random:"):
         raise UserError(f"no random backbone {name} is known: pass {option} {' or '.join(RANDOM_SHAPES)}")
     try:
-        return AutoConfig.from_pretrained(name, revision=PINNED_REVISIONS.get(name, "main"), trust_remote_code=False)
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers and the hub client pass on whatever lies below them
         raise unreadable(name, option, error) from None
 
@@ -136,14 +138,13 @@ def keep_layers(config, layers: int) -> None:
         config.layer_types = config.layer_types[:layers]
 
 
-def read_weights(name: str, config, dtype: torch.dtype, option: str) -> nn.Module:
+def read_weights(name: str, config, revision: str, dtype: torch.dtype, option: str) -> nn.Module:
     """The decoder that `config` describes, with the weights of a folder or the hub, on the CPU. Raises UserError."""
     from transformers import AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # neither the unused output layer nor layers left out are news
     logging.disable_progress_bar()
-    revision = PINNED_REVISIONS.get(name, "main")
     try:
         backbone, report = AutoModel.from_pretrained(
             name, config=config, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False

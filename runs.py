@@ -170,6 +170,7 @@ def sound_config(config: dict) -> bool:
         and config["backbone"]["name"].isprintable()
         and config["backbone"]["name"] != ""  # which would be the current folder
         and config["backbone"]["precision"] in PRECISIONS
+        and isinstance(config["backbone"].get("revision"), str | None)
         and config["best"] in config["heads"]
         and all(sound_head(name, head) for name, head in config["heads"].items())
         and type(config["max_length"]) is int
@@ -229,7 +230,8 @@ def load_run(
 ) -> tuple[Tagger, dict]:
     """A trained head of a run folder, ready to predict, and the run's config. Raises UserError.
 
-    `backbone` says where the backbone is now, if it is not where it was in training.
+    `backbone` says where the backbone is now, if it is not where it was in training: a model of the hub is otherwise
+    taken at the revision that training read.
     """
     config = read_config(run)
     head = choose_head(config, run, head)
@@ -240,6 +242,7 @@ def load_run(
         layers=max(entry["layers"]),
         precision=config["backbone"]["precision"],
         device=device,
+        revision=None if backbone else config["backbone"].get("revision"),
     )
     check_vocabulary(module, config["tokenizer"])
     reader = Reader(module, entry["layers"])

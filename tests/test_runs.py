@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_backbone import TOKENIZER, VOCAB, Bomb, loaded, refusal, save_tiny_backbone, some_ids
 from test_train import contents
+from transformers import AutoConfig
 
 import runs
+from backbone import DEFAULT_BACKBONE, PINNED_REVISIONS, load_backbone
 from dataset import make_windows
 from features import Reader
 from heads import KINDS
@@ -100,6 +102,36 @@ def edit_config(run: Path, change: Callable[[dict], object]) -> Path:
     change(config)
     (run / "config.json").write_text(json.dumps(config))
     return run
+
+
+# the backbone's revision
+
+
+def test_a_hub_backbone_is_read_again_at_the_revision_that_training_read(run, run_backbone, monkeypatch):
+    edit_config(run, lambda config: config["backbone"].update(revision="0123abc"))
+    asked = []
+
+    def spy(*arguments, revision, **options):
+        asked.append(revision)
+        return load_backbone(*arguments, **options)
+
+    monkeypatch.setattr(runs, "load_backbone", spy)
+    runs.load_run(run, CPU)
+    runs.load_run(run, CPU, backbone=str(run_backbone))  # which may be another
+    assert asked == ["0123abc", None]
+
+
+def test_a_revision_reaches_the_hub_client_and_ministral_has_one_pinned(monkeypatch):
+    asked = []
+
+    def refuse(name, revision, **_):
+        asked.append(revision)
+        raise OSError
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    for revision in ("0123abc", None):
+        refusal(load_backbone, DEFAULT_BACKBONE, torch.float32, revision=revision)
+    assert asked == ["0123abc", PINNED_REVISIONS[DEFAULT_BACKBONE]] and len(asked[1]) == 40
 
 
 # saving
