@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from tqdm import tqdm
 import spans
 import tekken
 from common import Parser, UserError, atomic_folder, fraction, parallel_map, positive_int, run, seed, write_json
-from rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
+from rows import OUTSIDE, Row, RowError, Source, parse_row, read_label_map, skeleton
 from store import FORMAT_VERSION, LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter
 
 HUB_DATASET = "ai4privacy/pii-masking-200k"
@@ -31,9 +32,10 @@ tqdm.monitor_interval = 0  # its thread would be running when the worker process
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     started = time.perf_counter()
+    label_map = read_label_map(arguments.label_map) if arguments.label_map else {}
     sources = [Source(path) for path in arguments.input] if arguments.input else hub_sources()
     with atomic_folder(arguments.output, "meta.json", mode=0o700) as folder:
-        staged = stage(sources, folder)
+        staged = stage(sources, folder, label_map)
         check_rejected(staged, arguments.max_rejected)
         labels, new_ids = sorted_labels(staged.label_ids)
         in_validation = choose_validation(
@@ -46,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
             "labels": labels,
             "tokenizer": tekken.load().describe(),
             "sources": [{"file": s.name, "sha256": s.sha256, "rows": s.rows} for s in sources],
+            **({"label_map": label_map} if label_map else {}),
             "seed": arguments.seed,
             "statistics": {
                 **statistics({name: Split(folder / name) for name in SPLITS}, len(labels), arguments.max_length),
@@ -65,6 +68,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("--input", type=Path, nargs="+", help=f".jsonl, .jsonl.gz, .json (default: {HUB_DATASET})")
     parser.add_argument("--output", type=Path, default=Path("data/prepared"), help="folder to write")
+    parser.add_argument("--label-map", type=Path, help="JSON: raw label to label, or null to leave it out")
     parser.add_argument("--validation-fraction", type=fraction, default=0.1, help="share of the rows (0.1)")
     parser.add_argument("--seed", type=seed, default=0, help="of the split (0)")
     parser.add_argument("--max-rejected", type=fraction, default=0.01, help="share of rows that may be refused (0.01)")
@@ -132,13 +136,13 @@ class Chunk(NamedTuple):
     blank: int
 
 
-def stage(sources: Sequence[Source], folder: Path) -> Staged:
+def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) -> Staged:
     """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl, for its owner's eyes."""
     staged = Staged(folder / "staged")
     rejected_path = folder / "rejected.jsonl"
     rejected_path.touch(mode=0o600)
     with rejected_path.open("w", encoding="utf-8") as rejected, SplitWriter(staged.folder) as writer:
-        for task, chunk in parallel_map(prepare_chunk, tasks(sources)):
+        for task, chunk in parallel_map(partial(prepare_chunk, label_map=label_map), tasks(sources)):
             new_ids = np.array([staged.label_ids.setdefault(label, len(staged.label_ids)) for label in chunk.labels])
             append_relabelled(writer, chunk.rows, new_ids)
             staged.skeletons.append(chunk.skeletons)
@@ -164,12 +168,12 @@ def tasks(sources: Sequence[Source]) -> Iterator[Task]:
                 yield Task(source.name, source.language, some)
 
 
-def prepare_chunk(task: Task) -> Chunk:
-    """Parse, tokenise and align the lines of a task."""
+def prepare_chunk(task: Task, label_map: dict[str, str]) -> Chunk:
+    """Parse, rename, tokenise and align the lines of a task."""
     rows, rejected = [], []
     for position, (_, line) in enumerate(task.lines):
         try:
-            rows.append(parse_row(line, task.language))
+            rows.append(renamed(parse_row(line, task.language), label_map))
         except RowError as error:
             rejected.append((position, str(error)))
     label_ids = {OUTSIDE: 0}
@@ -181,6 +185,12 @@ def prepare_chunk(task: Task) -> Chunk:
         overlapping=sum(row.overlapping for row in rows),
         blank=sum(row.blank for row in rows),
     )
+
+
+def renamed(row: Row, label_map: dict[str, str]) -> Row:
+    """The row with its labels as the map calls them; spans that become `O` are gone."""
+    named = [(start, end, label_map.get(label, label)) for start, end, label in row.spans]
+    return row._replace(spans=[span for span in named if span[2] != OUTSIDE])
 
 
 def skeleton_hash(row: Row) -> int:

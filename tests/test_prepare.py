@@ -20,6 +20,7 @@ import pytest
 import common
 import prepare
 import tekken
+from common import UserError
 from dataset import PIITokenDataset
 
 ROOT = Path(__file__).parent.parent
@@ -187,6 +188,35 @@ def test_labels_are_sorted_with_o_first(prepare_rows):
     assert PIITokenDataset(folder).label_to_id["O"] == 0
     found = [e["spans"][0][2] for split in ("train", "validation") for e in examples_in(folder, split) if e["spans"]]
     assert sorted(found) == sorted(["ZIP", "NAME", "b", "AGE", "A_B", "É"])
+
+
+def test_a_label_map_joins_label_sets_and_leaves_out_what_it_maps_to_null(prepare_rows, tmp_path):
+    rows = [
+        {"unmasked_text": "Ask Ann in Rome.", "span_labels": [[4, 7, "FIRSTNAME"], [11, 15, "CITY"]]},
+        {"unmasked_text": "Ask Bob, no. 7.", "span_labels": [[4, 7, "PERSON"], [13, 14, "ID"]]},
+    ]
+    (tmp_path / "map.json").write_text('{"FIRSTNAME": "PERSON", "ID": null, "UNHEARD": "OF"}')
+    folder = prepare_rows(rows, "--label-map", str(tmp_path / "map.json"), "--validation-fraction", "0")
+    data = PIITokenDataset(folder)
+    assert data.labels == ["O", "CITY", "PERSON"]
+    assert [data.example(i)["spans"] for i in range(2)] == [[(4, 7, "PERSON"), (11, 15, "CITY")], [(4, 7, "PERSON")]]
+    assert data.meta["label_map"] == {"FIRSTNAME": "PERSON", "ID": "O", "UNHEARD": "OF"}
+    assert "label_map" not in PIITokenDataset(prepare_rows(rows, output="unmapped")).meta
+
+
+def test_a_label_map_that_cannot_be_right_is_one_line_and_writes_nothing(write_rows, tmp_path):
+    (tmp_path / "map.json").write_text('{"FIRSTNAME": 3}')
+    flags = [
+        "--input",
+        str(write_rows([])),
+        "--output",
+        str(tmp_path / "out"),
+        "--label-map",
+        str(tmp_path / "map.json"),
+    ]
+    with pytest.raises(UserError, match=r"map\.json must hold"):
+        prepare.main(flags)
+    assert not (tmp_path / "out").exists()
 
 
 def test_rows_without_any_span_are_data_of_one_label(prepare_rows):
