@@ -80,10 +80,10 @@ def load_backbone(
     """A decoder without its output layer, frozen, in eval mode and on `device`.
 
     `name` is a local folder, a model of the hub (at `revision`, else at a pinned one where we know one) or one of
-    RANDOM_SHAPES. With `layers`, only the first so many decoder layers are built and read, and without the last one the final norm
-    is left out: the output is then the raw hidden state of layer `layers`. `precision` is one of PRECISIONS: fp8
-    makes the decoder layers' matrices float8, bf16 leaves them in `dtype`. Raises UserError, which names the command
-    line's `option`.
+    RANDOM_SHAPES. With `layers`, only the first so many decoder layers are built and read, and without the last one the
+    final norm is left out: the output is then the raw hidden state of layer `layers`. `precision` is one of PRECISIONS:
+    fp8 makes the decoder layers' matrices float8, bf16 leaves them in `dtype`. Raises UserError, which names the
+    command line's `option`.
     """
     device = torch.device(device)
     if precision not in PRECISIONS:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset import make_windows
-from spans import OUTSIDE_ID, JoinedText, spans_of_tags, starts_of, token_chars
-from tagging import Tagged, Tagger, calibrated, span_scores
+from spans import OUTSIDE_ID, JoinedText, in_word, starts_of, token_chars
+from tagging import Tagged, Tagger, calibrated, span_scores, spans_of
 from tekken import Tekken
 
 PIECE = 500_000  # characters that are tokenised or decoded at once
@@ -123,7 +123,8 @@ def cuts(text: str) -> Iterator[tuple[int, int]]:
 
 
 def quiet_cuts(texts: Sequence[str], tokens: Tokens, label_ids: np.ndarray) -> Iterator[Part]:
-    """The texts' parts for decoding: a long text is cut between two tokens that are both O, so no span is cut."""
+    """The texts' parts for decoding: a long text is cut between two words and two tokens that are both O, so that no
+    span is cut."""
     for index, text in enumerate(texts):
         start = 0
         if len(text) > PIECE:
@@ -131,10 +132,11 @@ def quiet_cuts(texts: Sequence[str], tokens: Tokens, label_ids: np.ndarray) -> I
             outside = label_ids[own] == OUTSIDE_ID
             char_starts, char_ends = tokens.char_starts[own], tokens.char_ends[own]
             quiet = char_starts[1:][outside[1:] & outside[:-1] & (char_starts[1:] >= char_ends[:-1])]
-            while (place := np.searchsorted(quiet, start + PIECE)) < len(quiet):
-                end = int(quiet[place])
+            quiet = quiet[np.searchsorted(quiet, PIECE) :]
+            while (end := next((int(place) for place in quiet if not in_word(text, place)), None)) is not None:
                 yield Part(index, start, end)
                 start = end
+                quiet = quiet[np.searchsorted(quiet, start + PIECE) :]
         yield Part(index, start, len(text))
 
 
@@ -149,7 +151,7 @@ def decode(
     char_starts = tokens.char_starts[own].astype(np.int64) - np.repeat(part_start, counts)
     char_ends = tokens.char_ends[own].astype(np.int64) - np.repeat(part_start, counts)
     tagged = Tagged(*(column[own] for column in tagged))
-    spans, span_counts = spans_of_tags(text, counts, tagged.label_ids, char_starts, char_ends, tagged.begins)
+    spans, span_counts = spans_of(text, counts, char_starts, char_ends, tagged)
     part_of_span = np.repeat(np.arange(len(parts)), span_counts)
     scores, sizes = span_scores(text, counts, char_starts, char_ends, tagged, spans, span_counts)
     scores = calibrated(scores, calibration)

@@ -18,9 +18,9 @@ from processes import Processes
 from report_page import commonest_confusions, write_report_page
 from rows import OUTSIDE, read_label_map
 from runs import OPERATING_POINTS, choose_head, load_run, stored_bias
-from spans import JoinedText, spans_of_tags
+from spans import JoinedText
 from store import SPLITS
-from tagging import Tagged, Tagger, all_scores, calibrated, span_scores
+from tagging import Tagged, Tagger, all_scores, calibrated, span_scores, spans_of
 from untrusted import inside, read_json
 
 LARGEST_BIAS = 32.0  # on the logit of O: more than any head's margins
@@ -155,9 +155,8 @@ def judge(
     rows = data.split.rows(np.arange(len(data)) if rows is None else rows)
     text = JoinedText.of(rows.texts())
     tagged = tagged._replace(label_ids=of_run[tagged.label_ids])
-    tokens = (rows.token_counts, tagged.label_ids, rows.tokens["char_starts"], rows.tokens["char_ends"])
-    predicted, predicted_counts = spans_of_tags(text, *tokens, tagged.begins)
     char_starts, char_ends = (rows.tokens[name].astype(np.int64) for name in ("char_starts", "char_ends"))
+    predicted, predicted_counts = spans_of(text, rows.token_counts, char_starts, char_ends, tagged)
     scores, _ = span_scores(text, rows.token_counts, char_starts, char_ends, tagged, predicted, predicted_counts)
     gold = rows.spans.copy()
     gold[:, 2] = of_data[gold[:, 2]]

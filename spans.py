@@ -4,6 +4,8 @@ Everything works on whole arrays over many texts joined end to end. A *position*
 an *offset* counts code points within one text. Spans are rows [start, end, label id], end exclusive.
 """
 
+import functools
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -187,6 +189,35 @@ def glued(text: JoinedText, starts: np.ndarray, token_ends: np.ndarray) -> np.nd
     is_word = ~text.is_space[inner] & ~np.isin(text.points[inner], PUNCTUATION)
     follows = ~text.is_space[np.maximum(starts - 1, 0)] & ~np.isin(starts, text.starts)
     return longer & is_glue & is_word & follows
+
+
+def whole_words(text: JoinedText, spans: np.ndarray, span_counts: np.ndarray) -> np.ndarray:
+    """Sorted spans [n, 3] without overlaps, as spans_of_tags returns them → the same, none of which cuts a word: each
+    is widened over letters next to its letters and digits next to its digits, up to its neighbours."""
+    text_start, text_end = (np.repeat(edges, span_counts) for edges in (text.starts[:-1], text.starts[1:]))
+    starts, ends = spans[:, 0] + text_start, spans[:, 1] + text_start
+    kinds = letters_and_digits()[text.points]
+    inner = np.flatnonzero((kinds[1:] != kinds[:-1]) | (kinds[1:] == 0)) + 1
+    borders = np.concatenate([[0], inner, [len(kinds)]])  # positions that are inside no word
+    ends = np.minimum(borders[np.searchsorted(borders, ends, side="left")], text_end)
+    ends[:-1] = np.minimum(ends[:-1], starts[1:])
+    starts = np.maximum(borders[np.searchsorted(borders, starts, side="right") - 1], text_start)
+    starts[1:] = np.maximum(starts[1:], ends[:-1])
+    return np.stack([starts - text_start, ends - text_start, spans[:, 2]], axis=1).astype(np.int32)
+
+
+def in_word(text: str, place: int) -> bool:
+    """Whether the characters on both sides of a place between 0 and the text's length are of one word."""
+    before, after = (letters_and_digits()[ord(character)] for character in text[place - 1 : place + 1])
+    return bool(before == after != 0)
+
+
+@functools.cache
+def letters_and_digits() -> np.ndarray:
+    """[code points] uint8: 1 for a letter of an alphabet with capitals, whose words stand between spaces, 2 for a
+    decimal digit, 0 for all else."""
+    characters = map(chr, range(sys.maxunicode + 1))
+    return np.array([2 if c.isdecimal() else c.isupper() or c.islower() for c in characters], dtype=np.uint8)
 
 
 def bio_tags(label_ids: np.ndarray, begins: np.ndarray) -> np.ndarray:

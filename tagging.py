@@ -10,7 +10,18 @@ from torch import nn
 from dataset import Windows, make_windows
 from features import Reader, columns_of
 from heads import BIO
-from spans import OUTSIDE_ID, JoinedText, Transitions, begins_of_tags, labels_of_tags, ranges, starts_of, viterbi
+from spans import (
+    OUTSIDE_ID,
+    JoinedText,
+    Transitions,
+    begins_of_tags,
+    labels_of_tags,
+    ranges,
+    spans_of_tags,
+    starts_of,
+    viterbi,
+    whole_words,
+)
 
 WINDOWS_A_CHUNK = 256  # whose features are held at a time in prediction
 STRETCH = 512  # tokens that are decoded as one path; a longer text is many of them, side by side
@@ -138,6 +149,15 @@ def all_scores(
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
+def spans_of(
+    text: JoinedText, token_counts: np.ndarray, char_starts: np.ndarray, char_ends: np.ndarray, tagged: Tagged
+) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted spans [n, 3] int32 and how many each text has, as spans_of_tags returns them. Those of begin-aware
+    tags cut no word; plain tags give the documented spans."""
+    spans, counts = spans_of_tags(text, token_counts, tagged.label_ids, char_starts, char_ends, tagged.begins)
+    return (whole_words(text, spans, counts), counts) if tagged.begins.any() else (spans, counts)
+
+
 def span_scores(
     text: JoinedText,
     token_counts: np.ndarray,
@@ -149,7 +169,7 @@ def span_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """[spans] float64 mean probability of the label over each span's tokens, and [spans] how many tokens those are.
 
-    The texts' tokens are given as to spans_of_tags, `spans` as it returns them.
+    The texts' tokens are given as to spans_of, `spans` as it returns them.
     """
     # the tokens with a character of the span; of those that share one, only the span's own label counts
     token_text_start = np.repeat(text.starts[:-1], token_counts)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_backbone import save_tiny_backbone
+from test_spans import widened
 
 import detect
 import tekken
@@ -123,8 +124,8 @@ def scores_of(tagger: Tagger, ids: list[int], max_length: int) -> torch.Tensor:
 def spans_by_loop(
     text: str, starts: list[int], ends: list[int], labels: list[int], begins: list[bool], scores: list[float]
 ) -> list[Found]:
-    """spans_of_tags over the whole text (it has tests of its own); a span's tokens are those of its label that have a
-    character of it, and its score is their mean."""
+    """spans_of_tags over the whole text (it has tests of its own), and with begin bits whole words; a span's tokens are
+    those of its label that have a character of it, and its score is their mean."""
     columns = (
         np.array(labels, np.int64),
         np.array(starts, np.uint32),
@@ -133,7 +134,7 @@ def spans_by_loop(
     )
     spans, _ = spans_of_tags(JoinedText.of([text]), np.array([len(labels)]), *columns)
     found = []
-    for start, end, label in spans.tolist():
+    for start, end, label in widened(text, spans.tolist()) if any(begins) else spans.tolist():
         own = [i for i in range(len(labels)) if starts[i] < end and ends[i] > start and labels[i] == label]
         found.append(Found(start, end, label, sum(scores[i] for i in own) / len(own), len(own)))
     return found

@@ -17,6 +17,7 @@ from nervaluate.evaluator import Evaluator
 from safetensors.torch import load_file, save_file
 from test_backbone import save_tiny_backbone
 from test_runs import seal
+from test_spans import widened
 
 import common
 import evaluate
@@ -345,7 +346,8 @@ def strong_spans(run: Path, data: PIITokenDataset, bias: float = 0.0) -> list[li
         starts, ends = np.array(example["char_spans"], dtype=np.uint32).T
         columns = (np.array([len(tags)]), (tags + 1) // 2, starts, ends, tags % 2 == 1)
         spans, _ = spans_of_tags(JoinedText.of([example["text"]]), *columns)
-        found.append([(start, end, config["labels"][label]) for start, end, label in spans.tolist()])
+        words = widened(example["text"], spans.tolist())
+        found.append([(start, end, config["labels"][label]) for start, end, label in words])
     return found
 
 

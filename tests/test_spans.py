@@ -338,6 +338,52 @@ def test_spans_that_end_where_tokens_end_come_back_exactly(texts, data):
     assert spans_back(texts, tags, with_begins=True) == spans_of
 
 
+# Whole words
+
+
+def widened(text: str, spans_of_text: list) -> list:
+    """Character by character: each span first to the right, up to the next one, then to the left."""
+
+    def same(left: str, right: str) -> bool:
+        cased = all(character.isupper() or character.islower() for character in left + right)
+        return cased or (left.isdecimal() and right.isdecimal())
+
+    grown = [list(span) for span in spans_of_text]
+    for i, span in enumerate(grown):
+        limit = spans_of_text[i + 1][0] if i + 1 < len(grown) else len(text)
+        while span[1] < limit and same(text[span[1] - 1], text[span[1]]):
+            span[1] += 1
+    for i, span in enumerate(grown):
+        limit = grown[i - 1][1] if i else 0
+        while span[0] > limit and same(text[span[0] - 1], text[span[0]]):
+            span[0] -= 1
+    return grown
+
+
+@pytest.mark.parametrize(
+    "text, span, word",
+    [
+        ("to louis@example.com", (4, 20), "louis@example.com"),
+        ("Mx.Kendra at", (0, 4), "Mx.Kendra"),
+        ("no. 12345.", (5, 7), "12345"),
+        ("d'Angers", (2, 4), "Angers"),  # an apostrophe ends a word
+        ("Rupee746", (5, 6), "746"),  # a letter and a digit are two words
+        ("北京市", (0, 1), "北"),  # without capitals no spaces are to be expected between words
+    ],
+)
+def test_a_span_is_widened_to_the_words_that_it_cuts(text, span, word):
+    found = spans.whole_words(spans.JoinedText.of([text]), np.array([[*span, 1]]), np.array([1]))
+    assert [text[start:end] for start, end, _ in found.tolist()] == [word]
+
+
+@given(texts_with_spans())
+def test_whole_words_are_those_of_a_plain_loop(drawn):
+    texts, spans_of = drawn
+    flat = np.array([span for own in spans_of for span in own], dtype=np.int32).reshape(-1, 3)
+    found = spans.whole_words(spans.JoinedText.of(texts), flat, np.array([len(own) for own in spans_of], dtype=int))
+    assert found.tolist() == [span for text, own in zip(texts, spans_of, strict=True) for span in widened(text, own)]
+
+
 # Paths of BIO tags. Scores are multiples of 1/1024, so that sums are exact, in any order, and ties are ties
 
 
