@@ -28,16 +28,16 @@ from backbone import (
     load_backbone,
 )
 from common import Parser, UserError, positive_int, run, write_json
-from compare import default_layers
 from dataset import IGNORE_INDEX, PIITokenDataset, Windows, make_windows
 from features import Reader
 from heads import DOCUMENTED, STRONG
 from journal import Journal
+from plans import Plan, default_layers
 from processes import Processes
 from steps import windows_a_step
 from store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, Rows, SplitWriter
 from train import peak_memory
-from trainee import Plan, Trainee
+from trainee import Trainee
 
 ROUNDS = 3  # of each way, in turn; the median ratio counts, since machines are shared and noisy
 ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many

@@ -1,7 +1,6 @@
 """Which head, and which layers: heads are compared on validation rows, layers on a part of the training rows."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +13,16 @@ from dataset import PIITokenDataset, Windows
 from evaluate import judge, label_map_of, read_scores
 from features import Cache, Reader, to_device
 from heads import BIO, STRONG, STRONG_DEPTHS
+from plans import Plan, layers_at
 from prepare import choose_validation
 from processes import Processes
 from rows import skeleton
 from spans import Transitions, starts_of
 from steps import Step, tags_of, transitions_of, windows_a_step
 from tagging import Tagger, fit_calibration
-from trainee import Plan, Trainee
+from trainee import Trainee
 
 SAMPLE_ROWS, DEVELOPMENT_SHARE, QUICK_STEPS = 1200, 0.25, 150  # of --layers auto
-
-
-def default_layers(depth: int) -> list[int]:
-    """What the strong head reads unless told: layers at STRONG_DEPTHS of a backbone with `depth` layers."""
-    return layers_at(depth, STRONG_DEPTHS)
-
-
-def layers_at(depth: int, shares: Sequence[float]) -> list[int]:
-    """The layers at these shares of the depth, the embeddings left out."""
-    return sorted({max(1, round(share * depth)) for share in shares})
 
 
 def compare_heads(

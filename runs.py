@@ -21,11 +21,12 @@ from curves import write_curves
 from dataset import PIITokenDataset
 from features import Reader
 from heads import BIO, KINDS, build_head
+from plans import Plan
 from processes import Processes
 from spans import Transitions
 from store import MAX_LABELS
 from tagging import Tagger
-from trainee import Plan, Trainee
+from trainee import Trainee
 from untrusted import inside, read_json
 
 RUN_VERSION = 2

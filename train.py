@@ -1,14 +1,12 @@
 """Train heads on a frozen backbone: the loop is written out below, from the batches to the optimizer's step."""
 
 import argparse
-import math
 import platform
 import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -25,20 +23,20 @@ from backbone import (
     load_backbone,
 )
 from common import Parser, UserError, clear_leftovers, fraction, positive_float, positive_int, run, seed
-from compare import choose_layers, compare_heads, default_layers
+from compare import choose_layers, compare_heads
 from dataset import PIITokenDataset, Windows, make_windows
 from features import CACHES, Cache, Reader, choose_cache, fetch, to_device
 from heads import BIO, DOCUMENTED, KINDS, STRONG
 from journal import Journal, Validation, check_tensorboard
+from plans import STRONG_STEPS, Plan, plan_heads, strong_layers
 from processes import Processes
 from steps import stretches, tags_of, transitions_of, windows_a_step
 from tagging import Tagger
-from trainee import Plan, Trainee
+from trainee import Trainee
 
 # optimizer steps whose features are computed together: the backbone waits for no optimizer, and the more windows are
 # sorted by length at a time, the less padding is left
 STEPS_AHEAD = {"cuda": 48, "cpu": 16}
-STRONG_STEPS, STRONG_EPOCHS = 2500, 40  # a strong head makes so many steps, but in no more epochs than that
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -190,39 +188,6 @@ def build_reader(
         reader(data.split.tokens["token_ids"], windows[:64]).sum().item()  # the compiler works on the first batches
         processes.print(f"compiled the backbone's layers in {time.perf_counter() - started:.1f} s")
     return reader, layers
-
-
-def strong_layers(arguments: argparse.Namespace, depth: int) -> list[int]:
-    """The layers that the strong head was told to read; none where it is to choose. Raises UserError."""
-    if arguments.layers == ["auto"]:
-        return []
-    if arguments.layers is None:
-        return default_layers(depth)
-    try:
-        layers = sorted({int(layer) for layer in arguments.layers})
-    except ValueError:
-        raise UserError("--layers takes numbers, as in --layers 12 18 24, or auto") from None
-    if not 0 <= layers[0] <= layers[-1] <= depth:
-        raise UserError(
-            f"--layers {' '.join(map(str, layers))}: the backbone has layers 0 to {depth}, choose among them"
-        )
-    return layers
-
-
-def plan_heads(arguments: argparse.Namespace, depth: int, layers: list[int], windows: int) -> list[Plan]:
-    """What to train: one head of each kind for each of its learning rates."""
-    steps = math.ceil(windows / windows_a_step(arguments))
-    plans = []
-    for kind in arguments.heads:
-        if kind == DOCUMENTED:
-            rates, epochs, dropout, read = arguments.learning_rate, arguments.epochs, arguments.dropout, [depth]
-        else:
-            rates, dropout, read = arguments.strong_learning_rate, arguments.strong_dropout, layers
-            epochs = arguments.strong_epochs or min(STRONG_EPOCHS, math.ceil(STRONG_STEPS / steps))
-        for rate in rates:
-            name = kind if len(rates) == 1 else f"{kind}@{np.format_float_scientific(rate, trim='-', exp_digits=1)}"
-            plans.append(Plan(name, kind, read, rate, epochs, epochs * steps, dropout, scheduled=kind == STRONG))
-    return plans
 
 
 def build_trainees(

@@ -1,8 +1,6 @@
 """One head in training: its plan, its optimizer and its steps."""
 
-import math
 import zlib
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,33 +8,10 @@ import torch.nn.functional as F
 
 from features import Reader, columns_of, to_device
 from heads import build_head
+from plans import Plan
 from processes import Processes
 from spans import Transitions
 from steps import Step
-
-WARM_UP = 0.1  # share of a strong head's steps in which its learning rate rises
-
-
-class Plan(NamedTuple):
-    """How one head is to be trained."""
-
-    name: str
-    kind: str  # one of heads.KINDS
-    layers: list[int]  # of the backbone, that it reads
-    learning_rate: float  # the highest
-    epochs: int
-    steps: int  # optimizer steps in all epochs
-    dropout: float
-    scheduled: bool  # does the learning rate rise and fall?
-
-    def learning_rate_at(self, step: int) -> float:
-        """Of step 1, 2, ...: constant, or a linear warm-up and half a cosine down to 0 (Loshchilov & Hutter 2017)."""
-        if not self.scheduled:
-            return self.learning_rate
-        warm = max(1, round(WARM_UP * self.steps))
-        if step <= warm:
-            return self.learning_rate * step / warm
-        return self.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm))) / 2
 
 
 class Trainee:

@@ -12,6 +12,7 @@ from test_evaluate import prepare_to
 
 import compare
 import evaluate
+import plans
 import train
 from backbone import load_backbone
 from check_dataset import as_raw
@@ -92,7 +93,7 @@ def test_without_validation_rows_there_is_a_best_head_all_the_same(trained, tmp_
     ("depth", "default"), [(1, [1]), (2, [1, 2]), (3, [1, 2]), (30, [12, 18, 24]), (36, [14, 22, 29])]
 )
 def test_layers_to_try_exist_and_the_default_is_among_them(depth, default):
-    assert compare.default_layers(depth) == default
+    assert plans.default_layers(depth) == default
     sets = compare.layer_sets(depth)
     assert default in sets and len({tuple(layers) for layers in sets}) == len(sets)
     for layers in sets:

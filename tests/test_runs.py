@@ -23,9 +23,10 @@ from backbone import DEFAULT_BACKBONE, PINNED_REVISIONS, load_backbone
 from dataset import make_windows
 from features import Reader
 from heads import KINDS
+from plans import Plan
 from processes import Processes
 from spans import Transitions
-from trainee import Plan, Trainee
+from trainee import Trainee
 
 DEPTH, NUM_LABELS = 2, 5
 TAGS = 2 * NUM_LABELS - 1

@@ -34,7 +34,8 @@ import prepare
 import runs
 import train
 from dataset import PIITokenDataset
-from trainee import Plan, Trainee
+from plans import Plan
+from trainee import Trainee
 
 CANARY = "Quibblethorpe"  # stands in every row, and must stand in nothing that training prints or writes
 BOS, PAD, IGNORED = 1, 11, -100
