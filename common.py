@@ -70,6 +70,8 @@ def run(main: Callable[[], None]) -> None:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path near `path`; rename it to `path` on success, delete it on any exception."""
     path = Path(path).absolute()
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file")
     with workplace(path) as place:
         temporary = place / path.name
         yield temporary

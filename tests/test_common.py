@@ -216,3 +216,10 @@ def dies(task: int) -> None:
 def test_a_worker_that_is_killed_is_told_in_one_line():
     with pytest.raises(UserError, match="memory"):
         list(common.parallel_map(dies, [1, 2, 3]))
+
+
+def test_a_folder_where_a_file_is_to_stand_is_named_and_stays(tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(common.UserError, match=r"page\.html is a folder"), common.atomic_path(tmp_path / "page.html"):
+        raise AssertionError("nothing is to be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
