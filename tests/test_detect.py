@@ -341,7 +341,8 @@ def test_a_piece_ends_before_a_space_where_there_is_one(monkeypatch):
 
 
 class Scripted:
-    """In the place of a Tagger: label, begin and probability of each token are drawn, whatever the token is."""
+    """In the place of a Tagger: label and probability of each token are drawn, whatever the token is, and its begin bit
+    where the label leaves a choice."""
 
     calibration = None
 
@@ -354,7 +355,11 @@ class Scripted:
         probabilities = [draw.random() for _ in range(count)]
         labels = list(self.labels) or draw.choices([0, 1, 2], [1, 2, 1], k=count)
         assert len(labels) == count
-        begins = [self.begins and label > 0 and draw.random() < 0.4 for label in labels]
+        # as a path of begin-aware tags has them: another label always begins
+        begins = [
+            self.begins and label > 0 and (label != before or draw.random() < 0.4)
+            for before, label in pairwise([0, *labels])
+        ]
         self.columns = (labels, begins, probabilities)
         return Tagged(np.array(labels, np.uint16), np.array(begins, bool), np.array(probabilities, np.float32))
 
