@@ -39,6 +39,8 @@ class Processes:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
         try:
             yield cls(distributed.get_rank(), world, chosen)
+            with contextlib.suppress(RuntimeError):  # the others may have failed since, and say so themselves
+                distributed.barrier()  # all leave together: one that is left alone can be aborted
         finally:
             distributed.destroy_process_group()
 
