@@ -72,7 +72,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path).absolute()
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file")
-    with workplace(path) as place:
+    with work_folder(path) as place:
         temporary = place / path.name
         yield temporary
         temporary.replace(path)
@@ -92,7 +92,7 @@ def atomic_folder(folder: Path | str, *marks: str, mode: int = 0o777) -> Iterato
     replaced: any other is not ours to delete (UserError).
     """
     place_of = Path(folder).absolute()
-    with workplace(place_of) as place:
+    with work_folder(place_of) as place:
         if place_of.exists() and not is_ours(place_of, marks):
             raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another --output")
         new = place / "new"
@@ -130,7 +130,7 @@ def exchanged(one: Path, other: Path) -> bool:
 
 
 @contextlib.contextmanager
-def workplace(path: Path) -> Iterator[Path]:
+def work_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder near `path`, its owner's only, to write in what shall take `path`'s place; then delete it.
 
     One process at a time has it: UserError for another. It first clears up what a killed one left, which it can tell
@@ -157,7 +157,7 @@ def workplace(path: Path) -> Iterator[Path]:
 def clear_leftovers(path: Path) -> None:
     """Delete what a process left near `path` that was killed when it had just put it in its place."""
     if (path.absolute().parent / f".{path.name}.writing").exists():
-        with workplace(path.absolute()):
+        with work_folder(path.absolute()):
             pass
 
 
