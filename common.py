@@ -105,7 +105,7 @@ def is_ours(folder: Path, marks: tuple[str, ...]) -> bool:
     """Whether a folder holds one of these files, or nothing but what a killed process left of writing one."""
     if any((folder / mark).is_file() for mark in marks):
         return True
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {f".{mark}.writing" for mark in marks}
+    return folder.is_dir() and {*folder.iterdir()} <= {writing_folder(folder / mark) for mark in marks}
 
 
 def take_place(new: Path, folder: Path) -> None:
@@ -137,7 +137,7 @@ def work_folder(path: Path) -> Iterator[Path]:
     because the lock of a process ends with it. A file system without locks lets all of them work, each in a folder
     of its own, and nothing is cleared up.
     """
-    shared = path.parent / f".{path.name}.writing"
+    shared = writing_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(shared / "lock", path) as is_alone:
         if is_alone:
@@ -154,10 +154,16 @@ def work_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(own)
 
 
+def writing_folder(path: Path) -> Path:
+    """Where all who write `path` meet."""
+    return path.parent / f".{path.name}.writing"
+
+
 def clear_leftovers(path: Path) -> None:
     """Delete what a process left near `path` that was killed when it had just put it in its place."""
-    if (path.absolute().parent / f".{path.name}.writing").exists():
-        with work_folder(path.absolute()):
+    path = path.absolute()
+    if writing_folder(path).exists():
+        with work_folder(path):
             pass
 
 

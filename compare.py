@@ -10,7 +10,7 @@ import metrics
 from check_dataset import as_raw
 from common import UserError
 from dataset import PIITokenDataset, Windows
-from evaluate import judge, label_map_of, read_scores
+from evaluate import judge_own, read_scores
 from features import Cache, Reader, to_device
 from heads import BIO, STRONG, STRONG_DEPTHS
 from plans import Plan, layers_at
@@ -41,8 +41,7 @@ def compare_heads(
     all_scores = read_scores(list(taggers.values()), data, max_length, processes)
     for (name, tagger), scores in zip(taggers.items(), all_scores, strict=True):
         tagged = tagger.decode(scores, np.diff(data.split.example_offsets))
-        judged = judge(data, tagged, data.labels, label_map_of(None, data.labels))
-        report = metrics.score(judged.documents, data.labels, resamples=0)
+        judged, report = judge_own(data, tagged)
         figures[name] = {
             "strict": report["strict"]["f1"],
             "token": report["token"]["f1"],
@@ -80,8 +79,7 @@ def choose_layers(
         tagger = Tagger(trainee.head, read, layers, trainee.transitions)
         scores = tagger.scores(cache.read(places, processes.device), windows[development])
         tagged = tagger.decode(scores, token_counts)
-        judged = judge(data, tagged, data.labels, label_map_of(None, data.labels), rows)
-        score = metrics.score(judged.documents, data.labels, resamples=0)["strict"]["f1"]
+        score = judge_own(data, tagged, rows)[1]["strict"]["f1"]
         processes.print(f"{score:>9.3f}  {', '.join(map(str, layers))}")
         if score > best_score:
             best, best_score = layers, score

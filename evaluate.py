@@ -176,6 +176,12 @@ def judge(
     return Judged(documents, labels, char_starts, char_ends, scores)
 
 
+def judge_own(data: PIITokenDataset, tagged: Tagged, rows: np.ndarray | None = None) -> tuple[Judged, dict]:
+    """`judge` where the head was trained on the data's labels, and its figures without intervals."""
+    judged = judge(data, tagged, data.labels, label_map_of(None, data.labels), rows)
+    return judged, metrics.score(judged.documents, judged.labels, resamples=0)
+
+
 def figures_of(judged: Judged, run_labels: list[str], calibration: Sequence[float] | None) -> dict:
     """Every figure of the report; `calibration` is the head's."""
     scores = calibrated(judged.scores, calibration)

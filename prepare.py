@@ -189,6 +189,8 @@ def prepare_chunk(task: Task, label_map: dict[str, str]) -> Chunk:
 
 def renamed(row: Row, label_map: dict[str, str]) -> Row:
     """The row with its labels as the map calls them; spans that become `O` are gone."""
+    if not label_map:
+        return row
     named = [(start, end, label_map.get(label, label)) for start, end, label in row.spans]
     return row._replace(spans=[span for span in named if span[2] != OUTSIDE])
 

@@ -79,18 +79,6 @@ def run_config(
     flags: dict,
 ) -> dict:
     """Everything that is needed to rebuild the heads, and how they were made; head → SHA-256 of its file is given."""
-    heads = {
-        trainee.plan.name: {
-            "kind": trainee.plan.kind,
-            "layers": trainee.plan.layers,
-            "tags": trainee.head.tags,
-            "learning_rate": trainee.plan.learning_rate,
-            "epochs": trainee.plan.epochs,
-            "sha256": checksums[trainee.plan.name],
-            "calibration": summary["validation"].get(trainee.plan.name, {}).get("calibration"),
-        }
-        for trainee in trainees
-    }
     backbone = reader.backbone.config
     return {
         "run_version": RUN_VERSION,
@@ -104,7 +92,10 @@ def run_config(
         },
         "labels": data.labels,
         "tokenizer": data.meta["tokenizer"],
-        "heads": heads,
+        "heads": {
+            trainee.plan.name: head_config(trainee, checksums[trainee.plan.name], summary["validation"])
+            for trainee in trainees
+        },
         "best": best,
         "max_length": flags["max_length"],
         "flags": flags,
@@ -115,6 +106,19 @@ def run_config(
             "numpy": np.__version__,
         },
         "seed": flags["seed"],
+    }
+
+
+def head_config(trainee: Trainee, sha256: str, validation: dict[str, dict]) -> dict:
+    plan = trainee.plan
+    return {
+        "kind": plan.kind,
+        "layers": plan.layers,
+        "tags": trainee.head.tags,
+        "learning_rate": plan.learning_rate,
+        "epochs": plan.epochs,
+        "sha256": sha256,
+        "calibration": validation.get(plan.name, {}).get("calibration"),
     }
 
 
@@ -142,7 +146,7 @@ def save_head(trainee: Trainee, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainee.head.state_dict().items()}
     if trainee.transitions is not None:
-        tensors |= {f"transitions.{name}": torch.from_numpy(v) for name, v in trainee.transitions._asdict().items()}
+        tensors |= dict(zip(TRANSITIONS, map(torch.from_numpy, trainee.transitions), strict=True))
     save_file(tensors, folder / HEAD)
     return hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
 

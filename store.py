@@ -118,7 +118,7 @@ class Split:
         if not all(are_ascii(self.language[i : i + 2**20]) for i in range(0, len(self.language), 2**20)):
             raise UserError(f"{folder / 'language.npy'} holds no language codes: run prepare.py again")
         self.spans = self._load("spans", np.dtype(np.int32), (3,))
-        path = inside(folder.parent, folder.name, "text.bin")
+        path = self._path("text.bin")
         is_empty = not path.is_file() or not path.stat().st_size  # which cannot be mapped
         self.text = np.zeros(0, np.uint8) if is_empty else np.asarray(np.memmap(path, np.uint8, "r"))
         lengths = {len(column) for column in self.tokens.values()}
@@ -128,8 +128,11 @@ class Split:
         self.text_offsets = self._offsets("text_offsets", len(self.text))
         self.span_offsets = self._offsets("span_offsets", len(self.spans))
 
+    def _path(self, name: str) -> Path:
+        return inside(self.folder.parent, self.folder.name, name)  # a link to the other split is fine
+
     def _load(self, name: str, dtype: np.dtype, width: tuple[int, ...] = ()) -> np.ndarray:
-        path = inside(self.folder.parent, self.folder.name, f"{name}.npy")
+        path = self._path(f"{name}.npy")
         try:
             held, shape, offset = read_header(path)
             if held != dtype or not shape or shape[1:] != width:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -268,12 +269,7 @@ def train(
                 if steps[-1].number <= done and (epoch or not cache):
                     continue
                 places = chosen // processes.world  # among this process's windows
-                if epoch and cache:
-                    features = cache.read(places, reader.device)
-                else:
-                    features = reader(data.split.tokens["token_ids"], windows[chosen])
-                    if cache:
-                        cache.write(places, features)
+                features = read_features(reader, cache, data, windows[chosen], places, epoch)
                 steps = [step for step in steps if step.number > done]  # another device's stretches end elsewhere
                 if not steps:
                     continue
@@ -327,6 +323,18 @@ def build_cache(
     if kind == "none":
         return None
     return Cache(own, reader.width, reader.backbone.dtype, arguments.output.parent if kind == "disk" else None)
+
+
+def read_features(
+    reader: Reader, cache: Cache | None, data: PIITokenDataset, windows: Windows, places: np.ndarray, epoch: int
+) -> torch.Tensor:
+    """[tokens of the windows, width]: the backbone's in the first epoch or without a cache, else those at `places`."""
+    if epoch and cache:
+        return cache.read(places, reader.device)
+    features = reader(data.split.tokens["token_ids"], windows)
+    if cache:
+        cache.write(places, features)
+    return features
 
 
 def peak_memory(device: torch.device) -> float:
