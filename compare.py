@@ -17,8 +17,8 @@ from plans import Plan, layers_at
 from prepare import choose_validation
 from processes import Processes
 from rows import skeleton
-from spans import Transitions, starts_of
-from steps import Step, tags_of, transitions_of, windows_a_step
+from spans import starts_of
+from steps import Step, tags_of, windows_a_step
 from tagging import Tagger, fit_calibration
 from trainee import Trainee
 
@@ -70,13 +70,12 @@ def choose_layers(
         f"--layers auto: {len(fit)} windows to learn from, {len(development)} to judge by\nstrict F1  layers"
     )
     best, best_score = candidates[0], -1.0
-    transitions = transitions_of(data)
     places = len(fit) + np.arange(len(development))
     rows, windows_of_row = np.unique(windows.row[development], return_counts=True)
     token_counts = np.add.reduceat(windows.scored_counts[development], starts_of(windows_of_row)[:-1])
     for layers in candidates:
-        trainee = quick_fit(read, layers, cache, data, windows[fit], transitions, arguments, alone)
-        tagger = Tagger(trainee.head, read, layers, trainee.transitions)
+        trainee = quick_fit(read, layers, cache, data, windows[fit], arguments, alone)
+        tagger = Tagger(trainee.head, read, layers)
         scores = tagger.scores(cache.read(places, processes.device), windows[development])
         tagged = tagger.decode(scores, token_counts)
         score = judge_own(data, tagged, rows)[1]["strict"]["f1"]
@@ -114,7 +113,6 @@ def quick_fit(
     cache: Cache,
     data: PIITokenDataset,
     windows: Windows,
-    transitions: Transitions,
     arguments: argparse.Namespace,
     processes: Processes,
 ) -> Trainee:
@@ -126,7 +124,7 @@ def quick_fit(
     orders = [rng.permutation(len(windows)) for _ in range(epochs)]
     rate = arguments.strong_learning_rate[0]
     plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, arguments.strong_dropout, scheduled=True)
-    trainee = Trainee(plan, reader, data.num_labels, transitions, arguments.seed, arguments.max_grad_norm, processes)
+    trainee = Trainee(plan, reader, data.num_labels, arguments.seed, arguments.max_grad_norm, processes)
     trainee.standardise(cache.read(np.arange(len(windows)), processes.device))
     for number in range(1, plan.steps + 1):
         epoch, place = divmod(number - 1, batches)

@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from crf import Crf
+from spans import Transitions
+
 DOCUMENTED, STRONG = "documented", "strong"
 PLAIN, BIO = "plain", "bio"  # tag schemes: one tag a label, or begin and continue apart
 STRONG_DEPTHS = (0.4, 0.6, 0.8)  # of the backbone, where the strong head reads unless told: see docs/accuracy.md
@@ -23,6 +26,14 @@ class DocumentedHead(nn.Linear):
         """[tokens, in_features] → [tokens, num_labels] float32. The windows' lengths are not looked at."""
         return super().forward(F.dropout(features.float(), self.dropout, self.training))
 
+    def loss(self, logits: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy, summed over tokens: logits [tokens, tags], tags [tokens] int64. Where windows end is nothing
+        to it."""
+        return F.cross_entropy(logits, tags, reduction="sum")
+
+    def decoding(self) -> None:
+        """Plain tags are decoded token by token."""
+
     def standardise(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         """The documented head takes the features as they are."""
 
@@ -30,11 +41,18 @@ class DocumentedHead(nn.Linear):
 class StrongHead(nn.Module):
     """Several layers side by side, standardised and projected, and a bidirectional GRU (Cho et al. 2014) over them.
 
-    The backbone is causal: only the GRU knows what follows a token. Its tags are begin-aware.
+    The backbone is causal: only the GRU knows what follows a token. Its tags are begin-aware, and it is trained as a
+    conditional random field over them.
     """
 
     tags = BIO
-    tag_weights = ("classifier.weight", "classifier.bias")
+    tag_weights = (
+        "classifier.weight",
+        "classifier.bias",
+        "transitions.leave",
+        "transitions.enter",
+        "transitions.stay",
+    )
 
     def __init__(self, in_features: int, num_labels: int, size: int = 128, dropout: float = 0.3) -> None:
         super().__init__()
@@ -44,6 +62,7 @@ class StrongHead(nn.Module):
         self.project = nn.Linear(in_features, size)
         self.gru = nn.GRU(size, size, bidirectional=True, batch_first=True)
         self.classifier = nn.Linear(2 * size, self.num_tags)
+        self.transitions = Crf(self.num_tags)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """[tokens, in_features] of windows with these lengths ([windows] int64, on the CPU), one after the other →
@@ -56,6 +75,19 @@ class StrongHead(nn.Module):
         column = torch.arange(len(row)) - (lengths.cumsum(0) - lengths)[row]
         cells = (row * padded.shape[1] + column).to(padded.device)
         return self.classifier(self.drop(padded.flatten(0, 1)[cells]))
+
+    def loss(self, logits: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """-log p(path of tags) and cross-entropy of each tag, summed over the scored parts of windows: logits [tokens,
+        tags], tags [tokens] int64, counts [windows] int64, on the CPU.
+
+        The path's loss alone leaves a token's logits less than probabilities: it finds the same spans, but its tokens
+        have worse labels (docs/accuracy.md).
+        """
+        return self.transitions.loss(logits, tags, counts) + F.cross_entropy(logits, tags, reduction="sum")
+
+    def decoding(self) -> Transitions:
+        """What its tags are decoded with."""
+        return self.transitions.values()
 
     def drop(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.dropout(hidden, self.dropout, self.training)

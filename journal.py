@@ -127,7 +127,7 @@ class Validation:
             return
         counts = np.diff(self.data.split.example_offsets)[self.rows]
         for trainee in trainees:
-            tagger = Tagger(trainee.head, self.reader, trainee.plan.layers, trainee.transitions)
+            tagger = Tagger(trainee.head, self.reader, trainee.plan.layers)
             tagged = tagger.decode(tagger.scores(self.features, self.windows), counts)
             trainee.head.train()
             _, report = judge_own(self.data, tagged, self.rows)

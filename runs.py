@@ -23,16 +23,14 @@ from features import Reader
 from heads import BIO, KINDS, build_head
 from plans import Plan
 from processes import Processes
-from spans import Transitions
 from store import MAX_LABELS
 from tagging import Tagger
 from trainee import Trainee
 from untrusted import inside, read_json
 
-RUN_VERSION = 2
+RUN_VERSION = 3
 CONFIG, SUMMARY, METRICS, CURVES = "config.json", "summary.json", "metrics.jsonl", "curves.svg"
 HEAD, STATE = "head.safetensors", "resume.safetensors"
-TRANSITIONS = [f"transitions.{part}" for part in Transitions._fields]  # tensors' names
 OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
 MOST_BIAS = 1000.0  # far beyond what evaluate.py tries
 # flags that do not change what is trained
@@ -142,11 +140,9 @@ def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:
 
 
 def save_head(trainee: Trainee, folder: Path) -> str:
-    """`folder`/head.safetensors: the head's weights, float32, and the transitions of begin-aware tags. Its SHA-256."""
+    """`folder`/head.safetensors: the head's weights, float32. Returns its SHA-256."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainee.head.state_dict().items()}
-    if trainee.transitions is not None:
-        tensors |= dict(zip(TRANSITIONS, map(torch.from_numpy, trainee.transitions), strict=True))
     save_file(tensors, folder / HEAD)
     return hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
 
@@ -251,26 +247,23 @@ def load_run(
     )
     check_vocabulary(module, config["tokenizer"])
     reader = Reader(module, entry["layers"])
-    built, transitions = read_head(run, config, head, reader.width)
-    return Tagger(built.to(device), reader, entry["layers"], transitions, entry["calibration"]), config
+    built = read_head(run, config, head, reader.width)
+    return Tagger(built.to(device), reader, entry["layers"], entry["calibration"]), config
 
 
-def read_head(run: Path, config: dict, head: str, width: int) -> tuple[nn.Module, Transitions | None]:
-    """A head of a run on features of this width, and its transitions if its tags have them. Raises UserError."""
+def read_head(run: Path, config: dict, head: str, width: int) -> nn.Module:
+    """A head of a run on features of this width. Raises UserError."""
     path = inside(run, head, HEAD)
     weights = read_weights(path, config["heads"][head].get("sha256"))
     with torch.device("meta"):  # nothing is allocated for shapes that the file does not hold
         built = build_head(config["heads"][head]["kind"], width, len(config["labels"]))
     expected = {name: (weight.shape, weight.dtype) for name, weight in built.state_dict().items()}
-    if built.tags == BIO:
-        expected |= dict.fromkeys(TRANSITIONS, (torch.Size([built.num_tags]), torch.float32))
     if {name: (weight.shape, weight.dtype) for name, weight in weights.items()} != expected:
         raise UserError(f"{path} does not fit the backbone: train again")
-    transitions = Transitions(*(weights.pop(name).numpy() for name in TRANSITIONS)) if built.tags == BIO else None
     built.load_state_dict(weights, assign=True)
-    if not all(torch.isfinite(weight).all() for weight in weights.values()) or not sound_transitions(transitions):
+    if not all(weight.isfinite().all() for weight in weights.values()):
         raise UserError(f"{path} holds weights that are not finite: train again")
-    return built, transitions
+    return built
 
 
 def read_weights(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
@@ -292,15 +285,6 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
         raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
 
 
-def sound_transitions(transitions: Transitions | None) -> bool:
-    """Are these log-probabilities, finite but for moves that cannot be?"""
-    if transitions is None:
-        return True
-    entered = np.append(transitions.enter[:1], transitions.enter[1::2])
-    sound = np.isfinite(transitions.leave).all() and np.isfinite(entered).all()
-    return bool(sound and all((part < np.inf).all() for part in transitions))  # NaN is not below
-
-
 def start_from(run: Path, trainee: Trainee, data: PIITokenDataset) -> None:
     """Give a head in training the weights of the head of its kind in another run: the best one, else the first.
 
@@ -317,7 +301,7 @@ def start_from(run: Path, trainee: Trainee, data: PIITokenDataset) -> None:
     layers = config["heads"][head]["layers"]
     if layers != trainee.plan.layers:
         raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
-    built, _ = read_head(run, config, head, trainee.head_width)
+    built = read_head(run, config, head, trainee.head_width)
     theirs, ours = shared_tags(config["labels"], data.labels, trainee.head.tags)
     own = trainee.head.state_dict()
     for name, weights in built.state_dict().items():

@@ -49,7 +49,7 @@ class Tags(NamedTuple):
 
 
 class Transitions(NamedTuple):
-    """Log-probabilities of moves between BIO tags (`bio_tags`), [tags] float32 each, tags = 2 * labels - 1.
+    """Scores of moves between BIO tags (`bio_tags`), [tags] float32 each, tags = 2 * labels - 1.
 
     prev → next has leave[prev] + enter[next] where next is O or begins a span, stay[prev] where next continues the
     span of prev, and -inf otherwise. A text starts with enter alone.
@@ -237,39 +237,10 @@ def begins_of_tags(tags: np.ndarray) -> np.ndarray:
     return tags % 2 == 1
 
 
-def count_transitions(
-    tags: np.ndarray, token_counts: np.ndarray, num_labels: int, smoothing: float = 1.0
-) -> Transitions:
-    """Estimate transitions from the BIO tags [tokens] of texts joined end to end, token_counts [texts].
-
-    stay[p]  = log((continued[p] + s) / (followed[p] + 2 s))                  for every tag p but O
-    leave[p] = log((followed[p] - continued[p] + s) / (followed[p] + 2 s))    for every tag p but O, whose leave is 0
-    enter[q] = log((entered[q] + s) / (sum of entered + num_labels * s))      for O and every begin q
-
-    with s = smoothing > 0; followed[p]: tokens of tag p that do not end their text; continued[p]: those of them whose
-    span goes on; entered[q]: tokens of tag q. A tag that continues nothing counts as the begin of its label.
-    """
-    labels = labels_of_tags(tags)
-    text_of_token = np.repeat(np.arange(len(token_counts)), token_counts)
-    followed = text_of_token[1:] == text_of_token[:-1]
-    continued = followed & (labels[1:] == labels[:-1]) & (labels[1:] != OUTSIDE_ID) & ~begins_of_tags(tags[1:])
-    entering = np.append(np.ones(len(tags[:1]), dtype=bool), ~continued)  # the first token has no predecessor
-
-    num_tags = 2 * num_labels - 1
-    stays = np.bincount(tags[:-1][continued], minlength=num_tags)
-    leaves = np.bincount(tags[:-1][followed & ~continued], minlength=num_tags)
-    enters = np.bincount(labels[entering], minlength=num_labels) + smoothing
-    leave, stay = np.log([leaves + smoothing, stays + smoothing]) - np.log(leaves + stays + 2 * smoothing)
-    leave[0], stay[0] = 0.0, -np.inf
-    enter = np.full(num_tags, -np.inf)
-    enter[[0, *range(1, num_tags, 2)]] = np.log(enters / enters.sum())
-    return Transitions(leave.astype(np.float32), enter.astype(np.float32), stay.astype(np.float32))
-
-
 def viterbi(scores: np.ndarray, token_counts: np.ndarray, transitions: Transitions) -> np.ndarray:
     """The best legal path of BIO tags through each text, [tokens] uint16 (Viterbi 1967).
 
-    scores [tokens, tags] float32: finite log-probabilities of each token's tags, texts joined end to end, token_counts
+    scores [tokens, tags] float32: a finite one of each token's tags, texts joined end to end, token_counts
     [texts]. Legal: a tag that continues a span follows the begin or the continuation of that label, in the same text.
     Of paths that tie, the one with the lower tag on the last token wins, then on the one before, and so on.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from dataset import PIITokenDataset, Windows
 from heads import BIO, PLAIN
 from processes import Processes
-from spans import Transitions, bio_tags, count_transitions, starts_of
+from spans import bio_tags, starts_of
 
 
 def windows_a_step(arguments: argparse.Namespace) -> int:
@@ -63,12 +63,6 @@ def stretches(
 def slices(sequence: Sequence, size: int) -> Iterator[Sequence]:
     """The sequence, `size` entries at a time."""
     return (sequence[start : start + size] for start in range(0, len(sequence), size))
-
-
-def transitions_of(data: PIITokenDataset) -> Transitions:
-    """Counted on the begin-aware tags of all rows."""
-    tags = bio_tags(data.split.tokens["label_ids"], data.split.tokens["begins"])
-    return count_transitions(tags, np.diff(data.split.example_offsets), data.num_labels)
 
 
 def tags_of(data: PIITokenDataset, windows: Windows, schemes: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ from heads import BIO
 from spans import (
     OUTSIDE_ID,
     JoinedText,
-    Transitions,
     begins_of_tags,
     labels_of_tags,
     ranges,
@@ -46,7 +45,7 @@ class Tagged(NamedTuple):
 class Tagger:
     """One trained head on the features of a Reader.
 
-    `transitions` are needed by heads with begin-aware tags; `calibration` is fit_calibration's.
+    `calibration` is fit_calibration's.
     """
 
     def __init__(
@@ -54,12 +53,11 @@ class Tagger:
         head: nn.Module,
         reader: Reader,
         layers: Sequence[int],
-        transitions: Transitions | None = None,
         calibration: Sequence[float] | None = None,
     ) -> None:
         self.head, self.reader, self.layers = head, reader, list(layers)
         self.columns = columns_of(reader.layers, layers, reader.backbone.config.hidden_size)
-        self.transitions, self.calibration = transitions, calibration
+        self.transitions, self.calibration = head.decoding(), calibration
 
     @torch.no_grad()
     def scores(self, features: torch.Tensor, windows: Windows) -> np.ndarray:

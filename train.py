@@ -27,11 +27,11 @@ from common import Parser, UserError, clear_leftovers, fraction, positive_float,
 from compare import choose_layers, compare_heads
 from dataset import PIITokenDataset, Windows, make_windows
 from features import CACHES, Cache, Reader, choose_cache, fetch, to_device
-from heads import BIO, DOCUMENTED, KINDS, STRONG
+from heads import DOCUMENTED, KINDS, STRONG
 from journal import Journal, Validation, check_tensorboard
 from plans import STRONG_STEPS, Plan, plan_heads, strong_layers
 from processes import Processes
-from steps import stretches, tags_of, transitions_of, windows_a_step
+from steps import stretches, tags_of, windows_a_step
 from tagging import Tagger
 from trainee import Trainee
 
@@ -77,10 +77,7 @@ def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
             "processes": processes.world,
             "belongs_to": belongs_to,
         }
-        taggers = {
-            trainee.plan.name: Tagger(trainee.head, reader, trainee.plan.layers, trainee.transitions)
-            for trainee in trainees
-        }
+        taggers = {trainee.plan.name: Tagger(trainee.head, reader, trainee.plan.layers) for trainee in trainees}
         summary["validation"], best = compare_heads(taggers, arguments.data, arguments.max_length, processes)
         if processes.rank == 0:
             runs.write(folder, trainees, best, summary, reader, data, flags_of(arguments))
@@ -199,18 +196,8 @@ def build_trainees(
     arguments: argparse.Namespace,
     processes: Processes,
 ) -> list[Trainee]:
-    transitions = transitions_of(data) if STRONG in arguments.heads else None
     trainees = [
-        Trainee(
-            plan,
-            reader,
-            data.num_labels,
-            transitions if KINDS[plan.kind].tags == BIO else None,
-            arguments.seed,
-            arguments.max_grad_norm,
-            processes,
-        )
-        for plan in plans
+        Trainee(plan, reader, data.num_labels, arguments.seed, arguments.max_grad_norm, processes) for plan in plans
     ]
     for trainee in trainees if arguments.start_from else []:
         runs.start_from(arguments.start_from, trainee, data)

@@ -4,13 +4,11 @@ import zlib
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from features import Reader, columns_of, to_device
 from heads import build_head
 from plans import Plan
 from processes import Processes
-from spans import Transitions
 from steps import Step
 
 
@@ -27,12 +25,11 @@ class Trainee:
         plan: Plan,
         reader: Reader,
         num_labels: int,
-        transitions: Transitions | None,
         seed: int,
         max_grad_norm: float,
         processes: Processes,
     ) -> None:
-        self.plan, self.transitions, self.seed, self.processes = plan, transitions, seed, processes
+        self.plan, self.seed, self.processes = plan, seed, processes
         self.max_grad_norm = max_grad_norm
         hidden_size = reader.backbone.config.hidden_size
         self.columns = columns_of(reader.layers, plan.layers, hidden_size)
@@ -66,15 +63,15 @@ class Trainee:
         """One clipped AdamW step → [loss, gradient norm], on the device.
 
         `features` [tokens, width] and `tags` [scored tokens] of each scheme, both of the step's stretch. The loss is
-        cross-entropy averaged over the step's scored tokens: the gradient of the accumulated batches.
+        the head's, averaged over the step's scored tokens: the gradient of the accumulated batches.
         """
         self.seed_step(step.number, self.processes.rank)
         loss = torch.zeros((), device=features.device)
         if len(step.windows):
             logits = self.head(features[step.tokens, self.columns], torch.from_numpy(step.windows.lengths))
             scored = to_device(step.windows.scored_places(), features.device)
-            total = F.cross_entropy(logits[scored], tags[self.head.tags][step.scored], reduction="sum")
-            loss = total / step.count
+            counts = torch.from_numpy(step.windows.scored_counts)
+            loss = self.head.loss(logits[scored], tags[self.head.tags][step.scored], counts) / step.count
             loss.backward()
             loss = loss.detach()
         gradients = [

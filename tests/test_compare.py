@@ -60,7 +60,7 @@ def test_figures_are_those_of_evaluate_and_the_best_head_has_the_best_strict_f1(
     taggers = {}
     for head, entry in config["heads"].items():
         alone, _ = load_run(trained, torch.device("cpu"), head)
-        taggers[head] = Tagger(alone.head, reader, entry["layers"], alone.transitions)
+        taggers[head] = Tagger(alone.head, reader, entry["layers"])
     figures, best = compare.compare_heads(taggers, data, config["max_length"], ALONE)
     assert list(figures) == ["documented@1e-5", "documented@5e-2", STRONG] == list(config["heads"])
     for head, entry in figures.items():

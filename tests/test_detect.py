@@ -19,7 +19,7 @@ from backbone import load_backbone
 from detect import Found
 from features import Reader
 from heads import DOCUMENTED, STRONG, build_head
-from spans import JoinedText, Transitions, spans_of_tags, viterbi
+from spans import JoinedText, spans_of_tags, viterbi
 from tagging import Tagged, Tagger
 
 NUM_LABELS = 5
@@ -66,9 +66,11 @@ def tagger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         with torch.no_grad():
             head.classifier.weight.normal_(0, 0.6)
             head.classifier.bias.zero_()
-    enter = [math.log(0.6), *[math.log(0.1), -math.inf] * 4]
-    moves = ([0.0, *[math.log(0.5)] * 8], enter, [-math.inf, *[math.log(0.5)] * 8])
-    return Tagger(head, reader, [1, 2], Transitions(*(np.array(move, np.float32) for move in moves)))
+            enter = [math.log(0.6), *[math.log(0.1), 0.0] * 4]
+            moves = ([0.0, *[math.log(0.5)] * 8], enter, [0.0, *[math.log(0.5)] * 8])
+            for part, move in zip(head.transitions.parameters(), moves, strict=True):
+                part.copy_(torch.tensor(move))
+    return Tagger(head, reader, [1, 2])
 
 
 @pytest.fixture

@@ -492,53 +492,6 @@ def test_labels_and_begins_come_back_from_bio_tags(tokens):
     assert np.array_equal(labels_back, label_ids) and np.array_equal(begins_back, begins)
 
 
-def loop_over_moves(texts: list[list[int]], num_labels: int, smoothing: float) -> list[list[float]]:
-    """leave, enter and stay of count_transitions, from probabilities."""
-    num_tags = 2 * num_labels - 1
-    left, stayed, entered = [0] * num_tags, [0] * num_tags, [0] * num_tags
-    for path in texts:
-        for before, tag in zip([None, *path], path, strict=False):
-            continues = tag > 0 and tag % 2 == 0
-            entered[tag] += not continues
-            if before is not None:
-                (stayed if continues else left)[before] += 1
-    leave, enter, stay = [0.0] * num_tags, [-np.inf] * num_tags, [-np.inf] * num_tags
-    for tag in range(num_tags):
-        total = left[tag] + stayed[tag] + 2 * smoothing
-        if tag > 0:
-            leave[tag] = np.log((left[tag] + smoothing) / total)
-            stay[tag] = np.log((stayed[tag] + smoothing) / total)
-        if tag == 0 or tag % 2 == 1:
-            enter[tag] = np.log((entered[tag] + smoothing) / (sum(entered) + num_labels * smoothing))
-    return [leave, enter, stay]
-
-
-@pytest.mark.parametrize("smoothing", [1.0, 0.1])
-@pytest.mark.parametrize("counts", [[], [0, 0], [1], [0, 1, 1, 0], [9, 0, 40, 1, 300, 2]])
-def test_transitions_are_those_that_a_plain_loop_counts(counts, smoothing):
-    rng = np.random.default_rng(len(counts))
-    texts = [random_legal_tags(rng, count, num_labels=4) for count in counts]
-    tags = np.array([tag for path in texts for tag in path], dtype=np.uint16)
-    found = spans.count_transitions(tags, np.array(counts, dtype=np.int64), num_labels=6, smoothing=smoothing)
-    assert [column.dtype for column in found] == [np.float32] * 3
-    np.testing.assert_allclose(np.stack(found), loop_over_moves(texts, 6, smoothing), rtol=1e-6)
-
-
-def test_a_span_at_the_end_of_a_text_says_nothing_about_leaving_it():
-    found = spans.count_transitions(np.array([1, 2, 1, 2], dtype=np.uint16), np.array([2, 2]), num_labels=2)
-    assert np.exp(found.stay[1]) == pytest.approx(3 / 4) and np.exp(found.leave[1]) == pytest.approx(1 / 4)
-    assert np.exp(found.stay[2]) == pytest.approx(1 / 2) and np.exp(found.leave[2]) == pytest.approx(1 / 2)
-    assert np.exp(found.enter[[0, 1]]) == pytest.approx([1 / 4, 3 / 4])
-
-
-def test_a_tag_that_continues_nothing_counts_as_the_begin_of_its_label():
-    illegal, legal = [2, 2, 0, 4, 1, 4, 2], [1, 2, 0, 3, 1, 3, 1]
-    counts = np.array([4, 3])
-    as_begin = spans.count_transitions(np.array(illegal, dtype=np.uint16), counts, num_labels=3)
-    as_legal = spans.count_transitions(np.array(legal, dtype=np.uint16), counts, num_labels=3)
-    assert np.array_equal(as_begin.enter, as_legal.enter)
-
-
 @pytest.mark.parametrize("high", [1, 3])  # a tie in nearly every case, and in some
 def test_no_path_is_better_than_the_decoded_one_and_ties_go_to_lower_tags(high):
     rng = np.random.default_rng(high)
@@ -575,7 +528,7 @@ def test_scores_and_transitions_as_a_model_gives_them_are_decoded_as_well_as_by_
     counts = [60, 1, 0, 96, 33]
     gold = [random_legal_tags(rng, count, num_labels=57) for count in counts]
     tags = np.array([tag for path in gold for tag in path], dtype=np.uint16)
-    transitions = spans.count_transitions(tags, np.array(counts), num_labels=57)
+    transitions = as_transitions(*rng.normal(scale=2, size=(3, 113)))
     logits = rng.normal(scale=2, size=(len(tags), 113)) + 4 * (tags[:, None] == np.arange(113))
     scores = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
     paths = decoded(scores, counts, transitions)

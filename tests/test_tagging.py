@@ -39,9 +39,13 @@ class TableReader:
 class GivenLogits(nn.Module):
     """A head whose logits are the features."""
 
-    def __init__(self, tags: str) -> None:
+    def __init__(self, tags: str, seed: int = 0) -> None:
         super().__init__()
         self.tags, self.num_tags = tags, TAGS if tags == BIO else LABELS
+        self.seed = seed
+
+    def decoding(self) -> Transitions | None:
+        return transitions_of(self.seed) if self.tags == BIO else None
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return features.float()
@@ -60,9 +64,7 @@ def tagger_of(tags: str, seed: int = 0, outside: float = 0.0, reader: TableReade
     """A head that gives each of VOCABULARY tokens its own random logits; `outside` is added to those of O."""
     table = torch.randn(VOCABULARY, TAGS if tags == BIO else LABELS, generator=torch.Generator().manual_seed(seed))
     table[:, 0] += outside
-    return Tagger(
-        GivenLogits(tags), reader or TableReader(2 * table), [1], transitions_of(seed) if tags == BIO else None
-    )
+    return Tagger(GivenLogits(tags, seed), reader or TableReader(2 * table), [1])
 
 
 def texts_of(lengths: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +124,7 @@ def test_one_pass_of_the_backbone_serves_all_taggers_a_chunk_at_a_time(monkeypat
     plain, begin_aware = tagger_of(PLAIN), tagger_of(BIO)
     reader = TableReader(torch.cat([begin_aware.reader.table, torch.zeros(VOCABULARY, TAGS)], dim=1), (1, 2))
     plain = Tagger(build_head(DOCUMENTED, TAGS, LABELS), reader, [1])
-    begin_aware = Tagger(GivenLogits(BIO), reader, [1], transitions_of())
+    begin_aware = Tagger(GivenLogits(BIO), reader, [1])
     token_ids, offsets = texts_of([5, 23, 1, 12])
     windows, heard = make_windows(offsets, 8), []
     assert len(windows) == 8
