@@ -294,7 +294,7 @@ def run_engine(
     trainees = []
     for kind, layers, head in heads:
         plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)
-        trainees.append(Trainee(plan, reader, data.num_labels, None, 0, 1.0, alone))
+        trainees.append(Trainee(plan, reader, data.num_labels, 0, 1.0, alone))
     with contextlib.redirect_stdout(io.StringIO()):
         train.train(trainees, reader, data, windows, options, alone, Journal(trainees))
     if device.type == "cuda":

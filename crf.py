@@ -52,9 +52,10 @@ class Crf(nn.Module):
         is_first[counts.cumsum(0) - counts] = True
         is_first, before = is_first.to(tags.device), tags.roll(1)
         continues = (tags > 0) & (tags % 2 == 0)
-        score = scores.gather(1, tags[:, None]).sum() + self.enter[tags[~continues]].sum()
-        score = score + self.leave[before[~continues & ~is_first]].sum()
-        return score + self.stay[before[continues & ~is_first]].sum()
+        # products with masks and no choice by them, for whose size the host would wait for a GPU
+        moves = self.enter[tags] * ~continues
+        moves = moves + self.leave[before] * (~continues & ~is_first) + self.stay[before] * (continues & ~is_first)
+        return scores.gather(1, tags[:, None]).sum() + moves.sum()
 
     @torch.no_grad()
     def expectations(
