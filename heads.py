@@ -9,7 +9,6 @@ from spans import Transitions
 
 DOCUMENTED, STRONG = "documented", "strong"
 PLAIN, BIO = "plain", "bio"  # tag schemes: one tag a label, or begin and continue apart
-TOKEN_WEIGHT = 0.25  # of the tokens' own cross-entropy in the strong head's loss
 STRONG_DEPTHS = (0.4, 0.6, 0.8)  # of the backbone, where the strong head reads unless told: see docs/accuracy.md
 
 
@@ -55,7 +54,7 @@ class StrongHead(nn.Module):
         "transitions.stay",
     )
 
-    def __init__(self, in_features: int, num_labels: int, size: int = 256, dropout: float = 0.3) -> None:
+    def __init__(self, in_features: int, num_labels: int, size: int = 192, dropout: float = 0.3) -> None:
         super().__init__()
         self.num_tags, self.dropout = 2 * num_labels - 1, dropout
         self.register_buffer("mean", torch.zeros(in_features))
@@ -78,14 +77,13 @@ class StrongHead(nn.Module):
         return self.classifier(self.drop(padded.flatten(0, 1)[cells]))
 
     def loss(self, logits: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """-log p(path of tags) and a share of each tag's cross-entropy, summed over the scored parts of windows: logits
-        [tokens, tags], tags [tokens] int64, counts [windows] int64, on the CPU.
+        """-log p(path of tags) and each tag's cross-entropy, summed over the scored parts of windows: logits [tokens,
+        tags], tags [tokens] int64, counts [windows] int64, on the CPU.
 
         The path alone would teach the tokens too little: spans are as good, but more tokens have a wrong label
         (docs/accuracy.md).
         """
-        path = self.transitions.loss(logits, tags, counts)
-        return path + TOKEN_WEIGHT * F.cross_entropy(logits, tags, reduction="sum")
+        return self.transitions.loss(logits, tags, counts) + F.cross_entropy(logits, tags, reduction="sum")
 
     def decoding(self) -> Transitions:
         """What its tags are decoded with."""

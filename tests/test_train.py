@@ -321,9 +321,9 @@ class PlainStrong(torch.nn.Module):
 
     def __init__(self, width: int, num_labels: int) -> None:
         super().__init__()
-        self.project = torch.nn.Linear(width, 256)
-        self.gru = torch.nn.GRU(256, 256, bidirectional=True)
-        self.classifier = torch.nn.Linear(512, 2 * num_labels - 1)
+        self.project = torch.nn.Linear(width, 192)
+        self.gru = torch.nn.GRU(192, 192, bidirectional=True)
+        self.classifier = torch.nn.Linear(384, 2 * num_labels - 1)
         self.transitions = Crf(2 * num_labels - 1)
 
     def forward(self, standardised: torch.Tensor) -> torch.Tensor:
@@ -374,7 +374,7 @@ def plain_strong_loop(
             tags = plain_bio(examples[row]["label_ids"][own], examples[row]["begins"][own])
             logits = head((hidden[window] - mean) / deviation)[scored_from - start : scored_to - start]
             loss = loss_by_textbook(head.transitions, logits, tags, [len(tags)])
-            ((loss + 0.25 * F.cross_entropy(logits, tags, reduction="sum")) / scored).backward()
+            ((loss + F.cross_entropy(logits, tags, reduction="sum")) / scored).backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.param_groups[0]["lr"] = learning_rate * share
         optimizer.step()
