@@ -98,7 +98,7 @@ def train_run(session_folder: Path) -> Callable[[int], Path]:
             made[max_length] = session_folder / f"run-{max_length}"
             flags = {"data": source, "backbone": backbone, "output": made[max_length], "max-length": max_length}
             flags |= {"learning-rate": 0.05, "epochs": 30, "dropout": 0, "gradient-accumulation-steps": 1}
-            strong = ["--heads", DOCUMENTED, STRONG, "--strong-epochs=12", "--strong-dropout=0"]
+            strong = ["--heads", DOCUMENTED, STRONG, "--strong-epochs=6", "--strong-dropout=0"]
             heads = strong if max_length == 512 else []
             train.main([f"--{name}={value}" for name, value in flags.items()] + ["--device=cpu", *heads])
         return made[max_length]
