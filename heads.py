@@ -49,9 +49,7 @@ class StrongHead(nn.Module):
     tag_weights = (
         "classifier.weight",
         "classifier.bias",
-        "transitions.leave",
-        "transitions.enter",
-        "transitions.stay",
+        *(f"transitions.{part}" for part in Transitions._fields),
     )
 
     def __init__(self, in_features: int, num_labels: int, size: int = 192, dropout: float = 0.3) -> None:
