@@ -17,27 +17,20 @@ import torch.nn.functional as F
 from torch import nn
 
 import train
-from backbone import (
-    BOS_ID,
-    PRECISIONS,
-    backbone_dtype,
-    choose_device,
-    compile_layers,
-    decoder_layers,
-    device_name,
-    load_backbone,
-)
-from common import Parser, UserError, positive_int, run, write_json
-from dataset import IGNORE_INDEX, PIITokenDataset, Windows, make_windows
-from features import Reader
-from heads import DOCUMENTED, STRONG
-from journal import Journal
-from plans import Plan, default_layers
-from processes import Processes
-from steps import windows_a_step
-from store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, Rows, SplitWriter
+from pii.common import Parser, UserError, positive_int, run, write_json
+from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
+from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
+from pii.decoder.backbone import BOS_ID, compile_layers, decoder_layers, load_backbone
+from pii.decoder.features import Reader
+from pii.decoder.precision import PRECISIONS, backbone_dtype
+from pii.device import choose_device, device_name
+from pii.heads.heads import DOCUMENTED, STRONG
+from pii.processes import Processes
+from pii.training.journal import Journal
+from pii.training.plans import Plan, default_layers
+from pii.training.steps import windows_a_step
+from pii.training.trainee import Trainee
 from train import peak_memory
-from trainee import Trainee
 
 ROUNDS = 3  # of each way, in turn; the median ratio counts, since machines are shared and noisy
 ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many
@@ -57,18 +50,18 @@ def main(argv: list[str] | None = None) -> None:
     backbone = arguments.backbone or DEFAULT_BACKBONES.get(device.type, STANDIN)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.data or write_random_data(Path(temporary) / "random")
-        data = PIITokenDataset(folder, arguments.split)
-        if not len(data):
+        split = PreparedSplit(folder, arguments.split)
+        if not len(split):
             raise UserError(f"{folder} has no {arguments.split} rows: choose another --split")
         report = {"device": device_name(device), "backbone": backbone, "data": str(arguments.data or "random tokens")}
         print(
             f"device: {report['device']}   backbone: {backbone}   data: {report['data']}, {arguments.rounds} rounds\n"
         )
-        report["training"] = bench_training(backbone, device, data, arguments, Path(temporary))
+        report["training"] = bench_training(backbone, device, split, arguments, Path(temporary))
         if arguments.data:
-            report["prepare"] = bench_prepare(data, arguments.rounds)
+            report["prepare"] = bench_prepare(split, arguments.rounds)
         if arguments.run:
-            report["predict"] = bench_predict(data, arguments)
+            report["predict"] = bench_predict(split, arguments)
     if arguments.json:
         write_json(arguments.json, report)
 
@@ -93,10 +86,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def bench_training(
-    name: str, device: torch.device, data: PIITokenDataset, arguments: argparse.Namespace, folder: Path
+    name: str, device: torch.device, split: PreparedSplit, arguments: argparse.Namespace, folder: Path
 ) -> dict:
     """The plain recipe, then the engine with one head and with three, and the epochs after the first."""
-    windows = make_windows(data.split.example_offsets, MAX_LENGTH)
+    windows = make_windows(split.example_offsets, MAX_LENGTH)
     windows = windows[: arguments.windows or WINDOWS.get(device.type, 864)]
     tokens, rate = int(windows.scored_counts.sum()), matmul_rate(device)
     print(f"training on {len(windows)} windows, {tokens} scored tokens; matrix products at {rate / 1e12:.2f} TFLOP/s")
@@ -104,7 +97,7 @@ def bench_training(
     report = {"windows": len(windows), "tokens": tokens, "matmul_flops": rate, "ways": {}}
     for precision in arguments.precision:
         backbone = load_backbone(name, backbone_dtype(device), precision=precision, device=device)
-        ways = training_ways(backbone, device, data, windows, arguments, folder)
+        ways = training_ways(backbone, device, split, windows, arguments, folder)
         measured = measure_in_turn(ways, device, arguments.rounds)
         computed_in = precision if precision == "fp8" else str(backbone.dtype).removeprefix("torch.")
         for way, entry in training_figures(measured, tokens, rate, backbone).items():
@@ -123,7 +116,7 @@ def bench_training(
 def training_ways(
     backbone: nn.Module,
     device: torch.device,
-    data: PIITokenDataset,
+    split: PreparedSplit,
     windows: Windows,
     arguments: argparse.Namespace,
     folder: Path,
@@ -140,7 +133,7 @@ def training_ways(
             layer.__dict__.pop("forward", None)  # back to the class's own
         some = windows[: max(BATCH, len(windows) // RECIPE_SHARE)]
         share = some.scored_counts.sum() / windows.scored_counts.sum()
-        return plain_recipe(backbone, device, data, some) / float(share)
+        return plain_recipe(backbone, device, split, some) / float(share)
 
     def engine(heads: list, epochs: int = 1) -> float:
         if device.type == "cuda" and not arguments.no_compile:
@@ -148,11 +141,11 @@ def training_ways(
                 compile_layers(backbone)
                 compiled.extend(layer.forward for layer in decoder_layers(backbone))
                 started = time.perf_counter()
-                run_engine(backbone, device, data, windows[: 36 * 8], heads, 1, arguments, folder)
+                run_engine(backbone, device, split, windows[: 36 * 8], heads, 1, arguments, folder)
                 print(f"(compiled and warmed up in {time.perf_counter() - started:.1f} s)")
             for layer, forward in zip(decoder_layers(backbone), compiled, strict=True):
                 layer.forward = forward
-        return run_engine(backbone, device, data, windows, heads, epochs, arguments, folder)
+        return run_engine(backbone, device, split, windows, heads, epochs, arguments, folder)
 
     return {
         RECIPE: recipe,
@@ -241,11 +234,11 @@ def write_random_data(folder: Path) -> Path:
     return folder
 
 
-def plain_recipe(backbone: nn.Module, device: torch.device, data: PIITokenDataset, windows: Windows) -> float:
+def plain_recipe(backbone: nn.Module, device: torch.device, split: PreparedSplit, windows: Windows) -> float:
     """The documented loop as it is usually written: batches of 12 padded to 96 with a mask, one after the other."""
-    head = nn.Sequential(nn.Dropout(0.1), nn.Linear(backbone.config.hidden_size, data.num_labels)).to(device)
+    head = nn.Sequential(nn.Dropout(0.1), nn.Linear(backbone.config.hidden_size, split.num_labels)).to(device)
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-5)
-    token_ids, label_ids = (data.split.tokens[name] for name in ("token_ids", "label_ids"))
+    token_ids, label_ids = (split.tokens[name] for name in ("token_ids", "label_ids"))
     order = np.random.default_rng(0).permutation(len(windows))
     started = time.perf_counter()
     for number, first in enumerate(range(0, len(order), BATCH), 1):
@@ -276,7 +269,7 @@ def plain_recipe(backbone: nn.Module, device: torch.device, data: PIITokenDatase
 def run_engine(
     backbone: nn.Module,
     device: torch.device,
-    data: PIITokenDataset,
+    split: PreparedSplit,
     windows: Windows,
     heads: list[tuple[str, list[int], str]],
     epochs: int,
@@ -294,9 +287,9 @@ def run_engine(
     trainees = []
     for kind, layers, head in heads:
         plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)
-        trainees.append(Trainee(plan, reader, data.num_labels, 0, 1.0, alone))
+        trainees.append(Trainee(plan, reader, split.num_labels, 0, 1.0, alone))
     with contextlib.redirect_stdout(io.StringIO()):
-        train.train(trainees, reader, data, windows, options, alone, Journal(trainees))
+        train.train(trainees, reader, split, windows, options, alone, Journal(trainees))
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started
@@ -305,13 +298,13 @@ def run_engine(
 # preparing and predicting
 
 
-def bench_prepare(data: PIITokenDataset, rounds: int) -> dict:
+def bench_prepare(split: PreparedSplit, rounds: int) -> dict:
     """prepare.py against what the tokenizer alone takes in one process, called as its users call it."""
     import prepare
-    import tekken
+    from pii.corpus import tekken
 
-    rows = data.split.rows(np.arange(min(1000, len(data))))
-    texts, examples = rows.texts(), [data.example(index) for index in range(min(1000, len(data)))]
+    rows = split.rows(np.arange(min(1000, len(split))))
+    texts, examples = rows.texts(), [split.example(index) for index in range(min(1000, len(split)))]
     times = -(-ENOUGH_ROWS // len(texts))
     lines = [json.dumps({"unmasked_text": e["text"], "span_labels": e["spans"], "language": "en"}) for e in examples]
     encode = tekken.load().plain_encode
@@ -332,11 +325,11 @@ def bench_prepare(data: PIITokenDataset, rounds: int) -> dict:
         return compare(("bare encode", bare_encode), ("prepare.py", prepare_rows), times * len(texts), tokens, rounds)
 
 
-def bench_predict(data: PIITokenDataset, arguments: argparse.Namespace) -> dict:
+def bench_predict(split: PreparedSplit, arguments: argparse.Namespace) -> dict:
     """predict.py against the backbone over the same windows, tokenised before: no prediction can be faster."""
     from predict import Redactor
 
-    rows = data.split.rows(np.arange(min(200, len(data))))
+    rows = split.rows(np.arange(min(200, len(split))))
     texts, redactor = rows.texts(), Redactor(arguments.run, device=arguments.device)
     reader, offsets = redactor.tagger.reader, np.concatenate([[0], np.cumsum(rows.token_counts)])
     windows = make_windows(offsets, redactor.max_length)

@@ -6,27 +6,24 @@ import sys
 import textwrap
 import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-import spans
-import tekken
-from common import Parser, UserError, positive_int, run
-from data_page import ROWS as PAGE_ROWS
-from data_page import write_data_page
-from dataset import PIITokenDataset
-from invariants import check_split
-from prepare import print_statistics, statistics
-from rows import Row, skeleton
-from store import SPLITS, Rows, Split, read_meta
+from pii.common import Parser, UserError, positive_int, run
+from pii.corpus import tekken
+from pii.corpus.invariants import check_split
+from pii.corpus.roundtrip import Span, count_skeletons, round_trip
+from pii.corpus.statistics import statistics
+from pii.corpus.store import SPLITS, PreparedSplit, Split, read_meta
+from pii.pages.data_page import ROWS as PAGE_ROWS
+from pii.pages.data_page import write_data_page
+from prepare import print_statistics
 
 ORIGIN = ("overlapping_spans_dropped", "blank_spans_dropped", "rejected_rows")  # only prepare.py could count these
 COLOURS = (31, 32, 33, 34, 35, 36)  # of the terminal; a label keeps its own, and its name is always written
 DIM = 2
-
-Span = tuple[int, ...]  # start, end, label id
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,14 +37,14 @@ def main(argv: list[str] | None = None) -> None:
     figures |= {"alignment_ceiling": ceiling, "skeletons": count_skeletons(splits, meta["labels"])}
     print_statistics(figures)
     print_labels(splits, meta["labels"])
-    data = PIITokenDataset(arguments.data, arguments.split)
-    shown = chosen_rows(data, arguments)
+    split = PreparedSplit(arguments.data, arguments.split)
+    shown = chosen_rows(split, arguments)
     if arguments.label and not shown:
         print(f"none of these rows of {arguments.split} has a span of {arguments.label}")
     for index in shown if arguments.sample or arguments.index or not arguments.html else ():
-        show_row(data, index, lost[arguments.split].get(index, ()))
+        show_row(split, index, lost[arguments.split].get(index, ()))
     if arguments.html:
-        write_data_page(arguments.html, splits, data, shown, lost[arguments.split], figures)
+        write_data_page(arguments.html, splits, split, shown, lost[arguments.split], figures)
         print(f"\nwrote {arguments.html}: it holds the rows' text and is readable by you only")
 
 
@@ -106,52 +103,6 @@ def origin(meta: dict) -> dict:
     return {name: known[name] for name in ORIGIN if name in known} if isinstance(known, dict) else {}
 
 
-def round_trip(splits: dict[str, Split]) -> tuple[str, dict[str, dict[int, list[Span]]]]:
-    """The gold tags turned back into spans: their strict F1, which no model that predicts such tags can exceed, and
-    split → row → the spans that tags with begin bits do not give back."""
-    hits, found, gold = np.zeros(2, int), np.zeros(2, int), 0
-    lost: dict[str, dict[int, list[Span]]] = {name: {} for name in splits}
-    for name, split in splits.items():
-        first = 0
-        for rows in split.chunks():
-            wanted = span_set(rows.spans, rows.span_counts)
-            gold += len(wanted)
-            for i, begins in enumerate((None, rows.tokens["begins"])):
-                back = span_set(*spans_back(rows, begins))
-                hits[i] += len(back & wanted)
-                found[i] += len(back)
-            for row, *span in sorted(wanted - back):
-                lost[name].setdefault(first + row, []).append(tuple(span))
-            first += len(rows.text_counts)
-    plain, with_begins = (2 * hits / np.maximum(1, found + gold)).tolist()
-    return f"{plain:.4f} plain tags, {with_begins:.4f} begin bits (strict F1)", lost
-
-
-def spans_back(rows: Rows, begins: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    columns = (rows.tokens["label_ids"], rows.tokens["char_starts"], rows.tokens["char_ends"])
-    return spans.spans_of_tags(spans.JoinedText.of(rows.texts()), rows.token_counts, *columns, begins)
-
-
-def span_set(span_array: np.ndarray, counts: np.ndarray) -> set[tuple[int, ...]]:
-    row = np.repeat(np.arange(len(counts)), counts)
-    return set(zip(row.tolist(), *span_array.T.tolist(), strict=True))
-
-
-def count_skeletons(splits: dict[str, Split], labels: list[str]) -> str:
-    """Rows that are one sentence with other values, on both sides of the split, make validation too easy."""
-    seen: dict[str, set[str]] = {}
-    for name, split in splits.items():
-        seen[name] = {skeleton(row) for rows in split.chunks() for row in as_raw(rows, labels)}
-    shared = len(seen["train"] & seen["validation"])
-    return f"{len(seen['train'])} train, {len(seen['validation'])} validation, {shared} in both"
-
-
-def as_raw(rows: Rows, labels: list[str]) -> Iterator[Row]:
-    offsets = spans.starts_of(rows.span_counts)
-    for text, start, end in zip(rows.texts(), offsets[:-1], offsets[1:], strict=True):
-        yield Row(text, "", [(a, b, labels[label]) for a, b, label in rows.spans[start:end].tolist()], 0, 0)
-
-
 def print_labels(splits: dict[str, Split], labels: list[str]) -> None:
     counts = [np.bincount(split.spans[:, 2], minlength=len(labels)) for split in splits.values()]
     print(f"\n{'spans':<30}" + "".join(f"{name:>12}" for name in splits))
@@ -159,33 +110,33 @@ def print_labels(splits: dict[str, Split], labels: list[str]) -> None:
         print(f"{label:<30}" + "".join(f"{number:>12}" for number in numbers))
 
 
-def chosen_rows(data: PIITokenDataset, arguments: argparse.Namespace) -> list[int]:
+def chosen_rows(split: PreparedSplit, arguments: argparse.Namespace) -> list[int]:
     """The rows the user asked to see; in a terminal none unless asked, on a page the first ones."""
-    if arguments.label is not None and arguments.label not in data.labels[1:]:
-        raise UserError(f"no label {arguments.label}: choose one of {', '.join(data.labels[1:])}")
+    if arguments.label is not None and arguments.label not in split.labels[1:]:
+        raise UserError(f"no label {arguments.label}: choose one of {', '.join(split.labels[1:])}")
     if arguments.index:
-        if not len(data):
+        if not len(split):
             raise UserError(f"{arguments.split} has no rows")
-        if wrong := [i for i in arguments.index if not 0 <= i < len(data)]:
-            raise UserError(f"no row {wrong[0]}: {arguments.split} has rows 0 to {len(data) - 1}")
+        if wrong := [i for i in arguments.index if not 0 <= i < len(split)]:
+            raise UserError(f"no row {wrong[0]}: {arguments.split} has rows 0 to {len(split) - 1}")
         candidates = np.array(arguments.index)
     elif arguments.html and not arguments.sample:
-        candidates = np.arange(len(data))
+        candidates = np.arange(len(split))
     elif arguments.sample or arguments.label:
-        candidates = np.random.default_rng(0).permutation(len(data))
+        candidates = np.random.default_rng(0).permutation(len(split))
     else:
         return []
     if arguments.label:
-        row_of_span = np.repeat(np.arange(len(data)), np.diff(data.split.span_offsets))
-        having = row_of_span[data.split.spans[:, 2] == data.label_to_id[arguments.label]]
+        row_of_span = np.repeat(np.arange(len(split)), np.diff(split.span_offsets))
+        having = row_of_span[split.spans[:, 2] == split.label_to_id[arguments.label]]
         candidates = candidates[np.isin(candidates, having)]
     most = len(candidates) if arguments.index else arguments.sample or (PAGE_ROWS if arguments.html else 5)
     return candidates[:most].tolist()
 
 
-def show_row(data: PIITokenDataset, index: int, lost: Sequence[Span]) -> None:
+def show_row(split: PreparedSplit, index: int, lost: Sequence[Span]) -> None:
     """One row with token borders (|) and its spans in brackets, each with its label's name; and the spans `lost`."""
-    example = data.example(index)
+    example = split.example(index)
     opening = {start: label for start, _, label in example["spans"]}
     closing = {end: label for _, end, label in example["spans"]}
     borders = {start for start, _ in example["char_spans"]} - {0}
@@ -204,7 +155,7 @@ def show_row(data: PIITokenDataset, index: int, lost: Sequence[Span]) -> None:
     print(f"\nrow {index}, {example['language']}, {len(example['tokens'])} tokens, {len(example['spans'])} spans")
     print("".join(shown))
     if lost:
-        described = ", ".join(f"{start}:{end} {data.labels[label]}" for start, end, label in lost)
+        described = ", ".join(f"{start}:{end} {split.labels[label]}" for start, end, label in lost)
         print(paint(textwrap.fill(f"the tags do not give back {described}", 80), DIM))
 
 

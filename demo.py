@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import Parser, UserError, positive_int, run
+from pii.common import Parser, UserError, positive_int, run
 
 ROOT = Path(__file__).resolve().parent
 BACKBONE = "backbones/smollm2-tekken"

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbone import DEFAULT_BACKBONE, bos_id_of, load_backbone
-from dataset import IGNORE_INDEX
+from pii.corpus.windows import IGNORE_INDEX
+from pii.decoder.backbone import DEFAULT_BACKBONE, bos_id_of, load_backbone
 
 
 class MinistralTokenClassifier(nn.Module):

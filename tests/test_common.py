@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import common
-from common import UserError, atomic_folder, atomic_path, clear_leftovers
+from pii import common
+from pii.common import UserError, atomic_folder, atomic_path, clear_leftovers
 
 CONTEXT = multiprocessing.get_context("fork")
 

@@ -15,21 +15,22 @@ import pytest
 import torch
 from nervaluate.evaluator import Evaluator
 from safetensors.torch import load_file, save_file
-from test_backbone import save_tiny_backbone
-from test_runs import seal
-from test_spans import widened
 
-import common
 import evaluate
-import metrics
 import predict
 import prepare
 import train
 from dataset import PIITokenDataset
-from heads import DOCUMENTED, STRONG
 from model import MinistralTokenClassifier
-from runs import load_run, read_config
-from spans import JoinedText, spans_of_tags, viterbi
+from pii import common
+from pii.corpus.spans import JoinedText, spans_of_tags
+from pii.heads.heads import DOCUMENTED, STRONG
+from pii.heads.viterbi import viterbi
+from pii.scoring import judge, metrics
+from pii.training.runs import load_run, read_config
+from tests.corpus.test_spans import widened
+from tests.decoder.test_backbone import save_tiny_backbone
+from tests.training.test_runs import seal
 
 SCRIPT = Path(evaluate.__file__)
 CANARY = "Quibblethorpe"  # stands in every row, and must stand in nothing that is printed or written
@@ -387,13 +388,13 @@ def test_the_operating_point_of_a_begin_aware_head_is_what_predict_uses(trained,
 def test_a_subset_of_the_rows_is_judged_as_data_of_those_rows(trained, data):
     split = PIITokenDataset(data, "validation")
     tagger, config = load_run(trained, torch.device("cpu"), STRONG)
-    (scores,) = evaluate.read_scores([tagger], split, 512, evaluate.Processes(0, 1, torch.device("cpu")))
+    (scores,) = judge.read_scores([tagger], split, 512, evaluate.Processes(0, 1, torch.device("cpu")))
     counts, same = np.diff(split.split.example_offsets), {label: label for label in split.labels}
-    whole = evaluate.judge(split, tagger.decode(scores, counts), config["labels"], same)
+    whole = judge.judge(split, tagger.decode(scores, counts), config["labels"], same)
     rows = np.array([1, 4, 5, 20, 35])
     wanted = np.isin(np.arange(len(split)), rows)
     tagged = tagger.decode(scores[np.repeat(wanted, counts)], counts[rows])
-    part = evaluate.judge(split, tagged, config["labels"], same, rows)
+    part = judge.judge(split, tagged, config["labels"], same, rows)
     for found, expected in zip(part.documents, whole.documents.select(wanted), strict=True):
         assert np.array_equal(found, expected)
     assert len(part.documents.gold) > 5 and part.labels == whole.labels

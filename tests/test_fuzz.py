@@ -25,20 +25,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
-from test_backbone import Bomb, save_tiny_backbone
-from test_runs import seal
-from test_train import CANARY, write_prepared
 
 import check_dataset
-import common
 import evaluate
 import predict
 import prepare
-import runs
-import tekken
 import train
 from dataset import PIITokenDataset
-from rows import RowError, parse_row
+from pii import common
+from pii.corpus import tekken
+from pii.corpus.rows import RowError, parse_row
+from pii.training import runs
+from tests.decoder.test_backbone import Bomb, save_tiny_backbone
+from tests.test_train import CANARY, write_prepared
+from tests.training.test_runs import seal
 
 TIMES = int(os.environ.get("FUZZ", "1"))
 MEMORY = 256  # MiB that one case may add to the most that the process had: a shape that is only declared has no memory

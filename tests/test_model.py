@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_backbone import BOS, run_python, save_tiny_backbone, some_ids
 
 from model import MinistralTokenClassifier
+from tests.decoder.test_backbone import BOS, run_python, save_tiny_backbone, some_ids
 
 NUM_LABELS = 5
 
@@ -141,5 +141,7 @@ def test_a_tokens_logits_depend_on_its_left_context_only(classifier):
 
 
 def test_what_works_on_prepared_data_imports_no_tokenizer_of_mistral():
-    result = run_python("import sys, model, train, evaluate, compare, bench; print('mistral_common' in sys.modules)")
+    result = run_python(
+        "import sys, model, train, evaluate, bench, pii.training.compare; print('mistral_common' in sys.modules)"
+    )
     assert (result.returncode, result.stdout.strip()) == (0, "False"), result.stderr

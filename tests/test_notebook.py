@@ -23,7 +23,7 @@ def test_the_notebook_runs_from_top_to_bottom_on_a_cpu(tmp_path, monkeypatch):
     if not (ROOT / "backbones" / "smollm2-tekken").exists():
         pytest.skip("the notebook is not run: python standin.py builds the backbone that it reads")
     for name in ROOT.iterdir():  # its data and runs are written beside the scripts: here, beside links to them
-        if name.suffix == ".py" or name.name in ("pages", "skeletons", "backbones", "requirements.txt"):
+        if name.suffix == ".py" or name.name in ("pii", "backbones", "requirements.txt"):
             (tmp_path / name.name).symlink_to(name)
     monkeypatch.chdir(tmp_path)
     notebook = nbformat.read(NOTEBOOK, as_version=4)

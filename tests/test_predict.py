@@ -21,17 +21,17 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_backbone import save_tiny_backbone
-from test_runs import seal
 
-import common
 import predict
-import redactor as redactor_module
-import tekken
-from common import UserError
+from pii import common
+from pii.common import UserError
+from pii.corpus import tekken
+from pii.redaction import redactor as redactor_module
+from pii.redaction.replacements import Span
+from pii.training.runs import RUN_VERSION
 from predict import Redactor
-from replacements import Span
-from runs import RUN_VERSION
+from tests.decoder.test_backbone import save_tiny_backbone
+from tests.training.test_runs import seal
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "predict.py"

@@ -17,11 +17,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-import common
 import prepare
-import tekken
-from common import UserError
 from dataset import PIITokenDataset
+from pii import common
+from pii.common import UserError
+from pii.corpus import tekken
 
 ROOT = Path(__file__).parent.parent
 CANARY = "xylophonecanary"

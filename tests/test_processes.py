@@ -11,8 +11,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_backbone import save_tiny_backbone
-from test_train import (
+
+import train
+from dataset import PIITokenDataset
+from pii import common
+from pii.processes import Processes
+from pii.training import runs
+from tests.decoder.test_backbone import save_tiny_backbone
+from tests.test_train import (
     MAX_LENGTH,
     Command,
     contents,
@@ -23,12 +29,6 @@ from test_train import (
     summary_of,
     write_prepared,
 )
-
-import common
-import runs
-import train
-from dataset import PIITokenDataset
-from processes import Processes
 
 CPU = torch.device("cpu")
 ALONE = Processes(0, 1, CPU)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_backbone import save_tiny_backbone
-from test_train import DEPTH, MAX_LENGTH, arguments_of, raw_rows, with_weights
 
 import check_dataset
-import common
 import evaluate
 import predict
 import prepare
 import train
+from pii import common
+from tests.decoder.test_backbone import save_tiny_backbone
+from tests.test_train import DEPTH, MAX_LENGTH, arguments_of, raw_rows, with_weights
 
 CANARIES = (
     "Quibblethorpe",

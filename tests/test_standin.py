@@ -25,11 +25,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
-import backbone
-import common
 import model
 import standin
-import tekken
+from pii import common
+from pii.corpus import tekken
+from pii.decoder import backbone
 
 HIDDEN = 16
 LLAMA = {

@@ -23,16 +23,16 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from test_backbone import save_tiny_backbone
-from test_standin import HIDDEN, source, source_tokenizer  # noqa: F401 (fixtures)
-from test_train import DEPTH, MAX_LENGTH, raw_rows
 from transformers.utils import logging
 
-import common
 import predict
 import prepare
 import standin
 import train
+from pii import common
+from tests.decoder.test_backbone import save_tiny_backbone
+from tests.test_standin import HIDDEN, source, source_tokenizer  # noqa: F401 (fixtures)
+from tests.test_train import DEPTH, MAX_LENGTH, raw_rows
 
 KILLS = 50 if os.environ.get("PII_LONG") else 3  # of each command
 FILE_EVENTS = ("open", "os.", "shutil.", "tempfile.", "ctypes.dlsym")  # what Python announces of work on files

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import synthesize
+from pii.synthetic import sentences
 
-FOLDER = Path(synthesize.__file__).parent
+FOLDER = sentences.SKELETON_FOLDER
 TYPES = set(
     re.findall(
         r"\w+",
@@ -31,7 +32,7 @@ TYPES = set(
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict]:
-    return list(synthesize.synthesize(2000, seed=0))
+    return list(sentences.synthesize(2000, seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def values(rows: list[dict]) -> dict[str, list[tuple[str, str]]]:
 
 
 def skeletons_of(language: str) -> list[str]:
-    text = (FOLDER / "skeletons" / f"{language}.txt").read_text(encoding="utf-8")
+    text = (FOLDER / f"{language}.txt").read_text(encoding="utf-8")
     return re.split(r"\n---\n", text)
 
 

@@ -23,21 +23,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from test_backbone import save_tiny_backbone
-from test_crf import loss_by_textbook
 from tqdm import tqdm
 from transformers import MistralModel
 
-import common
-import features
-import journal
 import prepare
-import runs
 import train
-from crf import Crf
 from dataset import PIITokenDataset
-from plans import Plan
-from trainee import Trainee
+from pii import common
+from pii.decoder import features
+from pii.heads.crf import Crf
+from pii.training import journal, runs
+from pii.training.plans import Plan
+from pii.training.trainee import Trainee
+from tests.decoder.test_backbone import save_tiny_backbone
+from tests.heads.test_crf import loss_by_textbook
 
 CANARY = "Quibblethorpe"  # stands in every row, and must stand in nothing that training prints or writes
 BOS, PAD, IGNORED = 1, 11, -100

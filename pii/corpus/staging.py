@@ -1,0 +1,198 @@
+"""Raw rows → aligned rows on disk: read, tokenised and aligned in parallel, then split by sentence."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from pii.common import UserError, parallel_map
+from pii.corpus import spans, tekken
+from pii.corpus.rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
+from pii.corpus.store import LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter
+
+ROWS_A_CHUNK = 4096
+
+
+@dataclass
+class Staged:
+    """All accepted rows in their order, on disk, before the split; label ids as the labels came."""
+
+    folder: Path
+    label_ids: dict[str, int] = field(default_factory=lambda: {OUTSIDE: 0})
+    skeletons: list[np.ndarray] = field(default_factory=list)  # uint64: a hash a row
+    rejected: Counter = field(default_factory=Counter)  # by reason
+    first_rejected: str = ""  # where, and why
+    overlapping: int = 0
+    blank: int = 0
+
+    @property
+    def accepted(self) -> int:
+        return sum(map(len, self.skeletons))
+
+    def remove(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
+
+
+class Task(NamedTuple):
+    """Some raw lines of one file, for a worker process."""
+
+    source: str
+    language: str
+    lines: list[tuple[int, bytes]]
+
+
+class Chunk(NamedTuple):
+    """What a worker makes of a task."""
+
+    rows: Rows  # label ids count through `labels`
+    labels: list[str]
+    skeletons: np.ndarray  # [rows] uint64
+    rejected: list[tuple[int, str]]  # position in the task, reason
+    overlapping: int
+    blank: int
+
+
+def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) -> Staged:
+    """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl, for its owner's eyes."""
+    staged = Staged(folder / "staged")
+    rejected_path = folder / "rejected.jsonl"
+    rejected_path.touch(mode=0o600)
+    with rejected_path.open("w", encoding="utf-8") as rejected, SplitWriter(staged.folder) as writer:
+        for task, chunk in parallel_map(partial(prepare_chunk, label_map=label_map), tasks(sources)):
+            new_ids = np.array([staged.label_ids.setdefault(label, len(staged.label_ids)) for label in chunk.labels])
+            append_relabelled(writer, chunk.rows, new_ids)
+            staged.skeletons.append(chunk.skeletons)
+            staged.overlapping += chunk.overlapping
+            staged.blank += chunk.blank
+            for position, reason in chunk.rejected:
+                number, line = task.lines[position]
+                staged.rejected[reason] += 1
+                staged.first_rejected = staged.first_rejected or f"{task.source} line {number}: {reason}"
+                raw = line.decode("utf-8", "replace").rstrip("\r\n")
+                record = {"file": task.source, "line": number, "reason": reason, "row": raw}
+                rejected.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return staged
+
+
+def tasks(sources: Sequence[Source]) -> Iterator[Task]:
+    tekken.load()  # before the workers are forked, so that they have it
+    with tqdm(unit=" rows", desc="prepare", disable=None) as bar:
+        for source in sources:
+            lines = source.lines()
+            while some := list(islice(lines, ROWS_A_CHUNK)):
+                bar.update(len(some))
+                yield Task(source.name, source.language, some)
+
+
+def prepare_chunk(task: Task, label_map: dict[str, str]) -> Chunk:
+    """Parse, rename, tokenise and align the lines of a task."""
+    rows, rejected = [], []
+    for position, (_, line) in enumerate(task.lines):
+        try:
+            rows.append(renamed(parse_row(line, task.language), label_map))
+        except RowError as error:
+            rejected.append((position, str(error)))
+    label_ids = {OUTSIDE: 0}
+    return Chunk(
+        rows=align(rows, label_ids),
+        labels=list(label_ids),
+        skeletons=np.array([skeleton_hash(row) for row in rows], dtype=np.uint64),
+        rejected=rejected,
+        overlapping=sum(row.overlapping for row in rows),
+        blank=sum(row.blank for row in rows),
+    )
+
+
+def renamed(row: Row, label_map: dict[str, str]) -> Row:
+    """The row with its labels as the map calls them; spans that become `O` are gone."""
+    if not label_map:
+        return row
+    named = [(start, end, label_map.get(label, label)) for start, end, label in row.spans]
+    return row._replace(spans=[span for span in named if span[2] != OUTSIDE])
+
+
+def skeleton_hash(row: Row) -> int:
+    return int.from_bytes(hashlib.blake2b(skeleton(row).encode(), digest_size=8).digest())
+
+
+def align(rows: list[Row], label_ids: dict[str, int]) -> Rows:
+    """Tokenise some rows and tag their tokens; labels that are new get the next ids."""
+    texts = [row.text for row in rows]
+    joined, tokens = spans.JoinedText.of(texts), tekken.load().encode(texts)
+    flat = [(s, e, label_ids.setdefault(label, len(label_ids))) for row in rows for s, e, label in row.spans]
+    span_array = np.array(flat, dtype=np.int32).reshape(-1, 3)
+    span_counts = np.array([len(row.spans) for row in rows], dtype=np.int64)
+    tags = spans.tag_tokens(joined, tokens.token_counts, tokens.token_bytes, span_array, span_counts)
+    return Rows(
+        tokens={"token_ids": tokens.token_ids, **tags._asdict()},
+        token_counts=tokens.token_counts,
+        text=np.frombuffer("".join(texts).encode(), np.uint8),
+        text_counts=np.diff(joined.char_bytes[joined.starts]),
+        spans=span_array,
+        span_counts=span_counts,
+        languages=np.array([row.language for row in rows], LANGUAGE),
+    )
+
+
+def append_relabelled(writer: SplitWriter, rows: Rows, new_ids: np.ndarray) -> None:
+    """Append rows with the label id i as new_ids[i]."""
+    rows.tokens["label_ids"] = new_ids[rows.tokens["label_ids"]]
+    rows.spans[:, 2] = new_ids[rows.spans[:, 2]]
+    writer.append(rows)
+
+
+def check_rejected(staged: Staged, limit: float) -> None:
+    rejected = sum(staged.rejected.values())
+    rows = staged.accepted + rejected
+    if not rows:
+        raise UserError("the input holds no rows")
+    if rejected / rows > limit or not staged.accepted:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in staged.rejected.most_common())
+        raise UserError(
+            f"{rejected} of {rows} rows cannot be right ({reasons}; the first is {staged.first_rejected}): "
+            f"mend the input or raise --max-rejected; nothing was written",
+            code=1,
+        )
+
+
+def sorted_labels(label_ids: dict[str, int]) -> tuple[list[str], np.ndarray]:
+    """The labels with O first and the others sorted, and the new id of each old id."""
+    if len(label_ids) > MAX_LABELS:
+        raise UserError(f"{len(label_ids)} labels are more than {MAX_LABELS}: is the label field a value?")
+    labels = [OUTSIDE, *sorted(set(label_ids) - {OUTSIDE})]
+    new_ids = np.zeros(len(labels), dtype=np.int64)
+    new_ids[[label_ids[label] for label in labels]] = np.arange(len(labels))
+    return labels, new_ids
+
+
+def choose_validation(skeletons: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """[rows] bool: which rows are validation, whole skeletons at a time, as near below `share` as whole ones come."""
+    _, group, sizes = np.unique(skeletons, return_inverse=True, return_counts=True)
+    chosen = np.zeros(len(sizes), dtype=bool)
+    wanted = round(share * len(skeletons))
+    for index in np.random.default_rng(seed).permutation(len(sizes)):
+        if sizes[index] <= wanted:
+            chosen[index] = True
+            wanted -= sizes[index]
+    if wanted and not chosen.any() and len(sizes) > 1:  # every skeleton is too large: a validation split all the same
+        chosen[np.argmin(sizes)] = True
+    return chosen[group]
+
+
+def write_splits(staged: Split, in_validation: np.ndarray, new_ids: np.ndarray, folder: Path) -> None:
+    """Copy the staged rows to their splits, in their order, with the final label ids."""
+    for name, wanted in zip(SPLITS, (~in_validation, in_validation), strict=True):
+        indices = np.flatnonzero(wanted)
+        with SplitWriter(folder / name) as writer:
+            for start in range(0, len(indices), ROWS_A_CHUNK):
+                append_relabelled(writer, staged.rows(indices[start : start + ROWS_A_CHUNK]), new_ids)

@@ -1,0 +1,271 @@
+"""The frozen decoder: how it is loaded, in which precision it computes, and how its hidden states are read."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pii.common import UserError
+from pii.decoder.precision import PRECISIONS, Fp8Linear
+
+DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
+PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
+BOS_ID = 1  # Tekken's
+# a backbone's name → MistralConfig: speed and memory can be measured where the weights cannot be had
+RANDOM_SHAPES = {
+    "random:ministral-8b": {
+        "vocab_size": 131072,
+        "hidden_size": 4096,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 12288,
+        "max_position_embeddings": 32768,
+        "sliding_window": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e8},
+        "rms_norm_eps": 1e-5,
+        "initializer_range": 0.02,
+    }
+}
+
+
+# loading
+
+
+def load_backbone(
+    name: str,
+    dtype: torch.dtype,
+    option: str = "--backbone",
+    layers: int | None = None,
+    precision: str = "bf16",
+    device: torch.device | str = "cpu",
+    revision: str | None = None,
+) -> nn.Module:
+    """A decoder without its output layer, frozen, in eval mode and on `device`.
+
+    `name` is a local folder, a model of the hub (at `revision`, else at a pinned one where we know one) or one of
+    RANDOM_SHAPES. With `layers`, only the first so many decoder layers are built and read, and without the last one the
+    final norm is left out: the output is then the raw hidden state of layer `layers`. `precision` is one of PRECISIONS:
+    fp8 makes the decoder layers' matrices float8, bf16 leaves them in `dtype`. Raises UserError, which names the
+    command line's `option`.
+    """
+    device = torch.device(device)
+    if precision not in PRECISIONS:
+        raise UserError(f"there is no precision {precision}: choose one of {', '.join(PRECISIONS)}")
+    if precision == "fp8" and device.type not in ("cuda", "cpu"):
+        raise UserError(f"{device.type} has no float8 numbers: choose precision bf16, or a CUDA GPU or the CPU")
+    revision = revision or PINNED_REVISIONS.get(name, "main")
+    config = read_config(name, option, revision)
+    depth = config.num_hidden_layers
+    if layers is not None:
+        keep_layers(config, layers)
+    if name in RANDOM_SHAPES:
+        backbone = random_backbone(config, dtype, device)
+    else:
+        backbone = read_weights(name, config, revision, dtype, option)
+    if layers is not None and layers < depth:
+        drop_final_norm(backbone)
+    if precision == "fp8":
+        quantise(backbone, device)
+    return backbone.to(device).requires_grad_(False).eval()
+
+
+def backbone_depth(name: str, option: str = "--backbone") -> int:
+    """How many decoder layers a backbone has; no weight is read. Raises UserError."""
+    return read_config(name, option, PINNED_REVISIONS.get(name, "main")).num_hidden_layers
+
+
+def read_config(name: str, option: str, revision: str):
+    """The transformers configuration of a folder, a model of the hub or one of RANDOM_SHAPES. Raises UserError."""
+    from transformers import AutoConfig, MistralConfig
+
+    if name in RANDOM_SHAPES:
+        config = MistralConfig(**RANDOM_SHAPES[name])
+        config.name_or_path = name
+        return config
+    if name.startswith("random:"):
+        raise UserError(f"no random backbone {name} is known: pass {option} {' or '.join(RANDOM_SHAPES)}")
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers and the hub client pass on whatever lies below them
+        raise unreadable(name, option, error) from None
+
+
+def keep_layers(config, layers: int) -> None:
+    """Cut the configuration to the first `layers` decoder layers. Raises UserError where there are fewer."""
+    if not 0 <= layers <= config.num_hidden_layers:
+        raise UserError(
+            f"the backbone {config.name_or_path} has layers 0 to {config.num_hidden_layers}: there is no layer {layers}"
+        )
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None) is not None:  # where some layers' attention is another
+        config.layer_types = config.layer_types[:layers]
+
+
+def read_weights(name: str, config, revision: str, dtype: torch.dtype, option: str) -> nn.Module:
+    """The decoder that `config` describes, with the weights of a folder or the hub, on the CPU. Raises UserError."""
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # neither the unused output layer nor layers left out are news
+    logging.disable_progress_bar()
+    try:
+        backbone, report = AutoModel.from_pretrained(
+            name, config=config, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False
+        )
+    except Exception as error:
+        raise unreadable(name, option, error) from None
+    if missing := report["missing_keys"]:  # transformers would fill them with random numbers
+        raise UserError(f"the backbone {name} lacks {len(missing)} weights, as {min(missing)}: pass another {option}")
+    return backbone
+
+
+def unreadable(name: str, option: str, error: Exception) -> UserError:
+    """What to tell a user whose backbone could not be loaded."""
+    if Path(name).is_dir():
+        reason = (str(error).splitlines() or [""])[0][:160]
+        return UserError(
+            f"cannot load the backbone in {name} ({type(error).__name__}: {reason}): pass another {option} FOLDER"
+        )
+    return UserError(
+        f"cannot load the backbone {name} ({type(error).__name__}): it is no local folder; on the hub, accept its "
+        f"terms at https://huggingface.co/{name} and log in with `hf auth login` or HF_TOKEN; offline, pass "
+        f"{option} FOLDER (`python standin.py` builds a small one)"
+    )
+
+
+def random_backbone(config, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """The decoder that `config` describes with normal weights, the same ones each time on one device.
+
+    Built there in `dtype` and nowhere before: a machine whose GPU holds the model may have less memory beside it.
+    """
+    from transformers import AutoModel
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.device(device):
+        torch.manual_seed(0)
+        return AutoModel.from_config(config, dtype=dtype)
+
+
+def cut_layers(backbone: nn.Module, layers: int) -> None:
+    """Leave a loaded backbone its first `layers` decoder layers, as load_backbone does. Raises UserError."""
+    if layers == backbone.config.num_hidden_layers:
+        return
+    loaded = decoder_layers(backbone)
+    keep_layers(backbone.config, layers)
+    backbone.layers = loaded[:layers]
+    drop_final_norm(backbone)
+
+
+def drop_final_norm(backbone: nn.Module) -> None:
+    """The final norm was trained on the last layer's output: on an earlier layer's it means nothing."""
+    decoder_layers(backbone)  # or there is no such norm
+    backbone.norm = nn.Identity()
+
+
+def decoder_layers(backbone: nn.Module) -> nn.ModuleList:
+    """The decoder layers of a backbone that is built as Llama is; nearly all are. Raises UserError at another."""
+    if not hasattr(backbone, "layers") or not hasattr(backbone, "norm"):
+        raise UserError(
+            f"the backbone {backbone.config.name_or_path} is a {backbone.config.model_type} model, which can be used "
+            f"whole and in bf16 only: choose a Llama- or Mistral-class backbone"
+        )
+    return backbone.layers
+
+
+def bos_id_of(backbone: nn.Module) -> int:
+    """What is put before every window: the backbone's own BOS, or Tekken's where it names none."""
+    own = backbone.config.bos_token_id
+    return BOS_ID if own is None else own
+
+
+def check_vocabulary(backbone: nn.Module, tokenizer: dict) -> None:
+    """Raise UserError unless the backbone reads the ids that this tokenizer (as prepare.py describes it) makes."""
+    config = backbone.config
+    if config.vocab_size < tokenizer["vocab_size"]:
+        raise UserError(
+            f"the data's tokenizer {tokenizer.get('name')} has {tokenizer['vocab_size']} ids but the backbone "
+            f"{config.name_or_path} only {config.vocab_size}: choose a backbone that reads Tekken v3 ids"
+        )
+    mark = Path(config.name_or_path) / "standin.json"
+    try:
+        known = json.loads(mark.read_text())["tokenizer"]["sha256"] if mark.is_file() else tokenizer["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{mark} is damaged: build the backbone anew with standin.py") from None
+    if known != tokenizer["sha256"]:
+        raise UserError(f"{config.name_or_path} was built for another tokenizer file: build it anew with standin.py")
+
+
+def quantise(backbone: nn.Module, device: torch.device | str) -> None:
+    """Move the backbone to `device` with every nn.Linear of its decoder layers turned into an Fp8Linear.
+
+    Layer by layer, so that no more than one layer lies there in its old precision. Embeddings and norms keep their
+    dtype. Raises UserError at a decoder whose layers are not found.
+    """
+    for layer in decoder_layers(backbone):
+        layer.to(device)
+        linears = [path for path, module in layer.named_modules() if isinstance(module, nn.Linear)]
+        for path in linears:
+            layer.set_submodule(path, Fp8Linear(layer.get_submodule(path)))
+    backbone.to(device)
+
+
+# computing
+
+
+def compile_layers(backbone: nn.Module, backend: str = "inductor") -> None:
+    """Compile each decoder layer, for windows of any number and length. The first batches wait for the compiler.
+
+    Layers share a compiled form, as they differ in their weights only; batches of one row get a second one, and a
+    first batch that is a square a third. Not the layer but its forward is compiled: hooks, as hidden_states needs
+    them, stay outside. Raises UserError at a decoder whose layers are not found.
+    """
+    for layer in decoder_layers(backbone):
+        layer.forward = torch.compile(layer.forward, dynamic=True, backend=backend)
+
+
+@torch.no_grad()
+def hidden_states(backbone: nn.Module, input_ids: torch.Tensor, layers: Sequence[int], bos_id: int) -> torch.Tensor:
+    """[batch, length] token ids, padded on the right → [batch, length, len(layers) * hidden_size], layers in order.
+
+    Layer 0 is what the embeddings give, k the raw output of decoder layer k, and the last one the backbone's output,
+    after the final norm where it has one. BOS is put before every row here and its position dropped again. Attention
+    is causal, so a real token never sees the padding after it: no mask is needed. Raises UserError at a layer that
+    the backbone has not.
+    """
+    depth = backbone.config.num_hidden_layers
+    if wrong := [layer for layer in layers if not 0 <= layer <= depth]:
+        raise UserError(f"the backbone {backbone.config.name_or_path} has layers 0 to {depth}: there is no {wrong[0]}")
+    bos = input_ids.new_full((len(input_ids), 1), bos_id)
+    with kept_states(backbone, set(layers) - {depth}) as kept:
+        output = backbone(input_ids=torch.cat([bos, input_ids], dim=1), attention_mask=None, use_cache=False)
+    kept[depth] = output.last_hidden_state
+    states = [kept[layer][:, 1:] for layer in layers]
+    return states[0] if len(states) == 1 else torch.cat(states, dim=-1)
+
+
+@contextlib.contextmanager
+def kept_states(backbone: nn.Module, layers: set[int]) -> Iterator[dict[int, torch.Tensor]]:
+    """A dict that each forward pass inside fills: layer → [batch, length, hidden_size]. Other layers' are not held."""
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep_input(module: nn.Module, arguments: tuple, named: dict) -> None:
+        kept[0] = arguments[0] if arguments else named["hidden_states"]
+
+    def keep_output(layer: int) -> Callable[..., None]:
+        def keep(module: nn.Module, arguments: tuple, output: torch.Tensor) -> None:
+            kept[layer] = output
+
+        return keep
+
+    with contextlib.ExitStack() as hooks:
+        for layer in layers:
+            if layer == 0:
+                hook = decoder_layers(backbone)[0].register_forward_pre_hook(keep_input, with_kwargs=True)
+            else:
+                hook = decoder_layers(backbone)[layer - 1].register_forward_hook(keep_output(layer))
+            hooks.callback(hook.remove)
+        yield kept

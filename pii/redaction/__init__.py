@@ -1,0 +1,1 @@
+"""Texts → spans → redacted texts, and back."""

@@ -1,0 +1,338 @@
+"""Make the values of the 56 types, locale by locale.
+
+The patterns of most stand in skeletons/values.txt; what a pattern cannot say, such as a checksum, is one of MAKERS.
+"""
+
+import hashlib
+import random
+import re
+import string
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from pii.common import UserError
+
+VALUES_FILE = Path(__file__).parent / "skeletons" / "values.txt"
+LOCALES = {"en": ["en_US", "en_GB"], "fr": ["fr_FR"] * 3 + ["fr_CH", "fr_CA"]}  # what stands more often is likelier
+POOL_SIZE = 1500  # draws for a pool of Faker values
+CORRECTIONS = [  # of slips of Faker's French locales
+    (re.compile(r"^allé "), "allée "),
+    (re.compile(r"\bde (?=[AEIOUÀÂÉÈÊÎÔ])"), "d'"),
+    (re.compile(r" and Sons$"), " et Fils"),
+    (re.compile(r" and "), " et "),
+    (re.compile(r" (LLC|PLC|Inc|Ltd|Group)$"), " inc."),
+    (re.compile(r"Sàrl\."), "Sàrl"),
+]
+REJECTED = {  # what Faker's methods return and no person writes
+    "job": re.compile(r"[,(/]|.{45}|(\w{4})\w* \1|NDS|^(Land|Make|Copy|Sub)$"),
+    "user_agent": re.compile(r"Gecko/\d{4}-|MSIE|Opera|Windows 9|\dl\d"),
+}
+WILDCARDS = {
+    "#": string.digits,
+    "%": "123456789",
+    "^": "ABCDEFGHJKLMNPRSTVWXYZ",
+    "~": "0123456789abcdef",
+    "§": "0123456789ABCDEF",
+}
+WILDCARD = re.compile(f"[{''.join(WILDCARDS)}]")
+SEPARATORS = {  # of thousands (or none), then of decimals
+    **dict.fromkeys(LOCALES["en"], [",."] * 4 + ["."]),
+    "fr_FR": ["\u00a0,", "\u00a0,", "\u202f,", " ,", ","],
+    "fr_CH": ["'.", "'.", "’.", "\u00a0."],
+    "fr_CA": ["\u00a0,", "\u00a0,", " ,", ","],
+}
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+BECH32_GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+
+
+class Source(NamedTuple):
+    """Where the values of one key come from in one locale."""
+
+    patterns: list[str]
+    pool: Sequence[str] = ()  # of Faker
+    share: float = 0.0  # of draws from the pool
+
+
+def read_sources(seed: int) -> dict[str, dict[str, Source]]:
+    """locale → key → source: the patterns of the narrowest scope of values.txt and the pool of Faker they name."""
+    scopes = read_patterns()
+    sources: dict[str, dict[str, Source]] = {}
+    for language, locales in LOCALES.items():
+        for locale in dict.fromkeys(locales):
+            patterns = scopes["all"] | scopes[language] | scopes[locale]
+            patterns["DOB"] = [p for p in patterns["DATE"] if "{y" in p and "{weekday}" not in p]
+            sources[locale] = {key: source_of(patterns[key], locale, seed) for key in patterns}
+    return sources
+
+
+def read_patterns() -> dict[str, dict[str, list[str]]]:
+    """scope → key → patterns, as the head of skeletons/values.txt explains."""
+    scopes: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
+    for line in VALUES_FILE.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            if not line.startswith(" |"):
+                scope, key, line = line.split(" ", 2)
+            scopes[scope].setdefault(key, []).extend(line.removeprefix(" |").split("|"))
+    return scopes
+
+
+def source_of(patterns: list[str], locale: str, seed: int) -> Source:
+    """The source that a list of patterns describes: a first `@method:60` is a pool for 60% of the draws."""
+    if not patterns[0].startswith("@"):
+        return Source(patterns)
+    method, _, percent = patterns[0][1:].partition(":")
+    return Source(patterns[1:], faker_pool(method, locale, seed), float(percent or 100) / 100)
+
+
+def faker_pool(method: str, locale: str, seed: int) -> list[str]:
+    """Distinct values of a Faker method, corrected, without those that no person writes."""
+    try:
+        from faker import Faker  # here, so that --help and an import of this module do without it
+    except ImportError:
+        raise UserError("Faker is not installed; run: pip install Faker") from None
+    locale_of_method = "fr_FR" if (locale, method) == ("fr_CA", "job") else locale  # jobs of fr_CA are English
+    fake = Faker(locale_of_method, use_weighting=False)  # rare names are as good as common ones, and faster
+    fake.seed_instance(f"{seed} {locale} {method}")
+    values = dict.fromkeys(getattr(fake, method)() for _ in range(POOL_SIZE))
+    for pattern, replacement in CORRECTIONS if locale.startswith("fr") else []:
+        values = dict.fromkeys(pattern.sub(replacement, value) for value in values)
+    return [value for value in values if method not in REJECTED or not REJECTED[method].search(value)]
+
+
+@dataclass
+class Person:
+    """Whom the names and the age within a row belong to."""
+
+    sex: str  # F or M
+    birth: date
+    details: dict[str, str] = field(default_factory=dict)  # label → value, of those that the row already has
+
+
+class Values:
+    """The values of one row after another: `start_row("fr_CA")`, then `make("CITY")` for each span.
+
+    Person, payment card and date format stay within a row.
+    """
+
+    def __init__(self, rng: random.Random, seed: int) -> None:
+        self.rng, self.sources = rng, read_sources(seed)
+
+    def start_row(self, locale: str) -> None:
+        """Forget the row before: another person, card and day."""
+        self.locale = locale
+        self.fields: dict[str, str | int] = {}  # what {first}, {month}, ... of a pattern stand for
+        self.formats: dict[tuple[str, str], str] = {}  # (locale, key) → pattern of its dates or times
+        self.card_issuer, _, self.card_pattern = self.rng.choice(self.sources[locale]["CARD"].patterns).partition(":")
+        self.day = date(2012, 1, 1) + timedelta(days=self.rng.randrange(15 * 365))
+        self.person = self.new_person()
+
+    def new_person(self) -> Person:
+        """A person of 18 to 90 years, one in twenty of 3 to 18."""
+        sex = self.rng.choice("FM")
+        youngest, oldest = self.rng.choice([(18, 90)] * 19 + [(3, 18)])
+        return Person(sex, self.day - timedelta(days=self.rng.randrange(youngest * 366, oldest * 365)))
+
+    def person_without(self, label: str) -> Person:
+        """The person of the row as long as the row has no `label` of that one yet, then a new one."""
+        if label in self.person.details:
+            self.person = self.new_person()
+        return self.person
+
+    def make(self, key: str) -> str:
+        """A value of a type, or of a key that only values.txt knows."""
+        return MAKERS[key](self) if key in MAKERS else self.draw(key)
+
+    def draw(self, key: str) -> str:
+        """One of Faker's values or an expanded pattern."""
+        source = self.sources[self.locale][key]
+        if self.rng.random() < source.share:
+            return self.rng.choice(source.pool)
+        return self.expand(self.rng.choice(source.patterns))
+
+    def expand(self, pattern: str) -> str:
+        """Replace the wildcards of a pattern by random characters, then each `{KEY}` by a value."""
+        text = WILDCARD.sub(lambda match: self.rng.choice(WILDCARDS[match[0]]), pattern)
+        if text.endswith("!"):
+            text = text[:-1] + luhn_digit(text)
+        return text.format_map(self) if "{" in text else text
+
+    def __getitem__(self, key: str) -> str | int:
+        """What stands for `{key}` in a pattern."""
+        return self.fields[key] if key in self.fields else self.make(key)
+
+
+# Makers, in the order of MAKERS
+
+
+def person_detail(values: Values, label: str) -> str:
+    """PREFIX, FIRSTNAME, MIDDLENAME or LASTNAME; all agree with the sex of the person."""
+    person = values.person_without(label)
+    person.details[label] = values.draw("SURNAME" if label == "LASTNAME" else f"{label}_{person.sex}")
+    return person.details[label]
+
+
+def contact(values: Values, label: str) -> str:
+    """EMAIL, USERNAME or URL out of the name of the row's person, in ASCII as addresses are."""
+    person = values.person
+    first = ascii_name(person.details.get("FIRSTNAME") or values.draw(f"FIRSTNAME_{person.sex}"))
+    last = ascii_name(person.details.get("LASTNAME") or values.draw("SURNAME"))
+    values.fields = {"first": first, "last": last, "f": first[0], "site": ascii_name(values.draw("SURNAME"))}
+    return values.draw(label)
+
+
+def ascii_name(name: str) -> str:
+    """Small letters without accents, and hyphens."""
+    return re.sub("[^a-z-]", "", unicodedata.normalize("NFKD", name.lower().replace("ø", "o")))
+
+
+def age(values: Values) -> str:
+    """Full years of the person on the day of the row."""
+    person = values.person_without("AGE")
+    person.details["AGE"] = str((values.day - person.birth).days * 100 // 36525)
+    return person.details["AGE"]
+
+
+def french_nir(values: Values) -> str:
+    """Sex, year, month, department, commune, order and 97 less that number modulo 97; 2A counts as 19, 2B as 18."""
+    rng, person = values.rng, values.person
+    department = rng.choice([*(f"{n:02}" for n in range(1, 96) if n != 20), "2A", "2B"])
+    number = f"{'12'[person.sex == 'F']}{person.birth:%y%m}{department}{rng.randint(1, 500):03}{rng.randint(1, 600):03}"
+    key = 97 - int(number.replace("2A", "19").replace("2B", "18")) % 97
+    return rng.choice(["", " "]).join(groups(f"{number}{key:02}", 1, 3, 5, 7, 10, 13))
+
+
+def street(values: Values) -> str:
+    """A street, small at its start within a French sentence, often with a capital in an address."""
+    name = values.draw("STREET")
+    return name[0].upper() + name[1:] if values.rng.random() < 0.35 else name
+
+
+def next_date(values: Values) -> str:
+    """A date up to 39 days after the one before in the row."""
+    values.day += timedelta(days=values.rng.randrange(40))
+    return date_and_time(values, "DATE", values.day)
+
+
+def date_and_time(values: Values, key: str, day: date) -> str:
+    """`day` and a time of day, as one pattern of `key` writes them, the same one throughout a row."""
+    rng, sources = values.rng, values.sources[values.locale]
+    ordinal = "th" if day.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
+    month, weekday = sources["MONTHS"].patterns[day.month - 1], sources["WEEKDAYS"].patterns[day.weekday()]
+    hour = rng.choice([0, *range(6, 24), *range(8, 20)])
+    values.fields = {"d": day.day, "th": ordinal, "day": "1er" if day.day == 1 else day.day, "weekday": weekday}
+    values.fields |= {"m": day.month, "month": month, "mon": month[:3], "y": day.year, "yy": day.year % 100}
+    values.fields |= {"h": hour, "h12": hour % 12 or 12, "half": "pm" if hour > 11 else "am"}
+    values.fields |= {"min": rng.randrange(60), "sec": rng.randrange(60)}
+    return values.expand(values.formats.setdefault((values.locale, key), rng.choice(sources[key].patterns)))
+
+
+def amount(values: Values) -> str:
+    """Money from 5 to 900,000, its thousands and decimals separated as the locale does."""
+    *thousands, decimal = values.rng.choice(SEPARATORS[values.locale])
+    text = f"{int(10 ** values.rng.uniform(0.7, 5.95)):,}".replace(",", "".join(thousands))
+    return text if values.rng.random() < 0.3 else text + decimal + values.expand("##")
+
+
+def password(values: Values) -> str:
+    """A surname with a tail, or 8 to 14 random characters."""
+    rng = values.rng
+    if rng.random() < 0.4:
+        tail = values.expand(rng.choice(["####", "##$", "_%#", "@20##", "*%#?", "-#-^"]))
+        return values.draw("SURNAME").replace(" ", "") + tail
+    return "".join(rng.choices(string.ascii_letters + string.digits * 2 + "!#$%&*+-=?@_", k=rng.randint(8, 14)))
+
+
+def card_number(values: Values) -> str:
+    """The number of the row's card, in one piece or in groups."""
+    number = values.expand(values.card_pattern)
+    cuts = (4, 8, 12) if len(number) == 16 else (4, 10)
+    return values.rng.choice(["", "", " ", " ", "-"]).join(groups(number, *cuts))
+
+
+def iban(values: Values) -> str:
+    """ISO 13616: country, check digits modulo 97, national number. French ones end with a key of their own."""
+    pattern = values.draw("IBAN")
+    country, account = pattern[:2], pattern[2:]
+    if country == "FR":
+        bank, branch, number = (int(part) for part in groups(account, 5, 10))
+        account += f"{97 - (89 * bank + 15 * branch + 3 * number) % 97:02}"
+    check = 98 - int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
+    text = f"{country}{check:02}{account}"
+    return text if values.rng.random() < 0.5 else " ".join(re.findall(".{1,4}", text))
+
+
+def swiss_ahv(values: Values) -> str:
+    """Twelve digits from 756 and the check digit of EAN-13."""
+    number = values.expand("756#########")
+    check = -sum(int(d) * (1 + 2 * (i % 2)) for i, d in enumerate(number)) % 10
+    return values.rng.choice([".", ".", ""]).join(groups(f"{number}{check}", 3, 7, 11))
+
+
+def coin_address(values: Values, versions: list[int], prefix: str) -> str:
+    """A Bitcoin or Litecoin address: Base58Check mostly, Bech32 sometimes."""
+    rng = values.rng
+    return bech32(prefix, rng) if rng.random() < 0.3 else base58(rng.choice(versions), rng)
+
+
+def groups(text: str, *cuts: int) -> list[str]:
+    """The parts of `text` between the positions of `cuts`."""
+    return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+
+
+def luhn_digit(number: str) -> str:
+    """The check digit of ISO/IEC 7812-1 that belongs after the digits of `number`."""
+    doubled = [int(d) * (2 - i % 2) for i, d in enumerate(re.findall(r"\d", number)[::-1])]
+    return str(-sum(d - 9 * (d > 9) for d in doubled) % 10)
+
+
+def base58(version: int, rng: random.Random) -> str:
+    """Base58Check of a version byte and a random 20-byte hash."""
+    payload = bytes([version]) + rng.randbytes(20)
+    payload += hashlib.sha256(hashlib.sha256(payload).digest()).digest()[:4]
+    number, text = int.from_bytes(payload, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = BASE58[digit] + text
+    return "1" * (len(payload) - len(payload.lstrip(b"\0"))) + text
+
+
+def bech32(prefix: str, rng: random.Random) -> str:
+    """BIP 173 address of a random 20-byte hash, witness version 0."""
+    data = [0] + [rng.randrange(32) for _ in range(32)]
+    check = 1
+    for value in [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix] + data + [0] * 6:
+        top, check = check >> 25, (check & 0x1FFFFFF) << 5 ^ value
+        for bit, term in enumerate(BECH32_GENERATOR):
+            check ^= term if top >> bit & 1 else 0
+    data += [(check ^ 1) >> 5 * (5 - i) & 31 for i in range(6)]
+    return f"{prefix}1{''.join(BECH32[value] for value in data)}"
+
+
+MAKERS: dict[str, Callable[[Values], str]] = {  # of what patterns alone cannot make
+    **{label: partial(person_detail, label=label) for label in ("PREFIX", "FIRSTNAME", "MIDDLENAME", "LASTNAME")},
+    **{label: partial(contact, label=label) for label in ("EMAIL", "USERNAME", "URL")},
+    "AGE": age,
+    "SEX": lambda values: values.draw(f"SEX_{values.person.sex}"),
+    "NIR": french_nir,
+    "STREET": street,
+    "DATE": next_date,
+    "DOB": lambda values: date_and_time(values, "DOB", values.person.birth),
+    "TIME": lambda values: date_and_time(values, "TIME", values.day),
+    "AMOUNT": amount,
+    "PASSWORD": password,
+    "CREDITCARDISSUER": lambda values: values.card_issuer,
+    "CREDITCARDNUMBER": card_number,
+    "CREDITCARDCVV": lambda values: values.expand("####" if values.card_issuer == "American Express" else "###"),
+    "IBAN": iban,
+    "AHV": swiss_ahv,
+    "BITCOINADDRESS": partial(coin_address, versions=[0, 0, 5], prefix="bc"),
+    "LITECOINADDRESS": partial(coin_address, versions=[48, 48, 50], prefix="ltc"),
+}

@@ -1,0 +1,1 @@
+"""What the loop in train.py needs: plans, steps, state, run folders."""

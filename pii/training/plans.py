@@ -1,0 +1,80 @@
+"""What is to be trained: one plan for each head, from the command line."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pii.common import UserError
+from pii.heads.heads import DOCUMENTED, STRONG, STRONG_DEPTHS
+from pii.training.steps import windows_a_step
+
+STRONG_STEPS, STRONG_EPOCHS = 2500, 40  # a strong head makes so many steps, but in no more epochs than that
+WARM_UP = 0.1  # share of a strong head's steps in which its learning rate rises
+
+
+class Plan(NamedTuple):
+    """How one head is to be trained."""
+
+    name: str
+    kind: str  # one of heads.KINDS
+    layers: list[int]  # of the backbone, that it reads
+    learning_rate: float  # the highest
+    epochs: int
+    steps: int  # optimizer steps in all epochs
+    dropout: float
+    scheduled: bool  # does the learning rate rise and fall?
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of step 1, 2, ...: constant, or a linear warm-up and half a cosine down to 0 (Loshchilov & Hutter 2017)."""
+        if not self.scheduled:
+            return self.learning_rate
+        warm = max(1, round(WARM_UP * self.steps))
+        if step <= warm:
+            return self.learning_rate * step / warm
+        return self.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm))) / 2
+
+
+def strong_layers(arguments: argparse.Namespace, depth: int) -> list[int]:
+    """The layers that the strong head was told to read; none where it is to choose. Raises UserError."""
+    if arguments.layers == ["auto"]:
+        return []
+    if arguments.layers is None:
+        return default_layers(depth)
+    try:
+        layers = sorted({int(layer) for layer in arguments.layers})
+    except ValueError:
+        raise UserError("--layers takes numbers, as in --layers 12 18 24, or auto") from None
+    if not 0 <= layers[0] <= layers[-1] <= depth:
+        raise UserError(
+            f"--layers {' '.join(map(str, layers))}: the backbone has layers 0 to {depth}, choose among them"
+        )
+    return layers
+
+
+def plan_heads(arguments: argparse.Namespace, depth: int, layers: list[int], windows: int) -> list[Plan]:
+    """What to train: one head of each kind for each of its learning rates."""
+    steps = math.ceil(windows / windows_a_step(arguments))
+    plans = []
+    for kind in arguments.heads:
+        if kind == DOCUMENTED:
+            rates, epochs, dropout, read = arguments.learning_rate, arguments.epochs, arguments.dropout, [depth]
+        else:
+            rates, dropout, read = arguments.strong_learning_rate, arguments.strong_dropout, layers
+            epochs = arguments.strong_epochs or min(STRONG_EPOCHS, math.ceil(STRONG_STEPS / steps))
+        for rate in rates:
+            name = kind if len(rates) == 1 else f"{kind}@{np.format_float_scientific(rate, trim='-', exp_digits=1)}"
+            plans.append(Plan(name, kind, read, rate, epochs, epochs * steps, dropout, scheduled=kind == STRONG))
+    return plans
+
+
+def default_layers(depth: int) -> list[int]:
+    """What the strong head reads unless told: layers at STRONG_DEPTHS of a backbone with `depth` layers."""
+    return layers_at(depth, STRONG_DEPTHS)
+
+
+def layers_at(depth: int, shares: Sequence[float]) -> list[int]:
+    """The layers at these shares of the depth, the embeddings left out."""
+    return sorted({max(1, round(share * depth)) for share in shares})

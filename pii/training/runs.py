@@ -1,0 +1,373 @@
+"""The run folder: its writer, its reader and the training state, side by side. Safetensors and JSON only."""
+
+import contextlib
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load, load_file, save_file
+from torch import nn
+
+from pii.common import UserError, atomic_folder, atomic_path, write_json
+from pii.corpus.store import MAX_LABELS, PreparedSplit
+from pii.decoder.backbone import check_vocabulary, load_backbone
+from pii.decoder.features import Reader
+from pii.decoder.precision import PRECISIONS, backbone_dtype
+from pii.heads.heads import BIO, KINDS, build_head
+from pii.heads.tagging import Tagger
+from pii.pages.curves import write_curves
+from pii.processes import Processes
+from pii.training.plans import Plan
+from pii.training.trainee import Trainee
+from pii.untrusted import inside, read_json
+
+RUN_VERSION = 3
+CONFIG, SUMMARY, METRICS, CURVES = "config.json", "summary.json", "metrics.jsonl", "curves.svg"
+HEAD, STATE = "head.safetensors", "resume.safetensors"
+OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
+MOST_BIAS = 1000.0  # far beyond what evaluate.py tries
+# flags that do not change what is trained
+FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile", "tensorboard")
+
+
+@contextlib.contextmanager
+def run_folder(output: Path, processes: Processes) -> Iterator[Path]:
+    """The folder to write a run into, which then takes `output`'s place; the first process alone writes."""
+    if processes.rank == 0:
+        with atomic_folder(output, SUMMARY, STATE) as folder:
+            yield folder
+    else:
+        yield output
+    processes.wait()
+
+
+def write(
+    folder: Path,
+    trainees: Sequence[Trainee],
+    best: str,
+    summary: dict,
+    reader: Reader,
+    split: PreparedSplit,
+    flags: dict,
+) -> None:
+    """All files of a finished run."""
+    checksums = {trainee.plan.name: save_head(trainee, folder / trainee.plan.name) for trainee in trainees}
+    write_json(folder / CONFIG, run_config(trainees, checksums, best, summary, reader, split, flags))
+    write_json(folder / SUMMARY, summary)
+    with (folder / METRICS).open("w", encoding="utf-8") as metrics:
+        for record in step_records(trainees):
+            metrics.write(json.dumps(record) + "\n")
+    write_curves(folder / CURVES, trainees)
+
+
+def run_config(
+    trainees: Sequence[Trainee],
+    checksums: dict[str, str],
+    best: str,
+    summary: dict,
+    reader: Reader,
+    split: PreparedSplit,
+    flags: dict,
+) -> dict:
+    """Everything that is needed to rebuild the heads, and how they were made; head → SHA-256 of its file is given."""
+    backbone = reader.backbone.config
+    return {
+        "run_version": RUN_VERSION,
+        "backbone": {
+            "name": flags["backbone"],
+            "revision": getattr(backbone, "_commit_hash", None),
+            "precision": flags["precision"],
+            "dtype": str(reader.backbone.dtype).removeprefix("torch."),
+            "hidden_size": backbone.hidden_size,
+            "vocab_size": backbone.vocab_size,
+        },
+        "labels": split.labels,
+        "tokenizer": split.meta["tokenizer"],
+        "heads": {
+            trainee.plan.name: head_config(trainee, checksums[trainee.plan.name], summary["validation"])
+            for trainee in trainees
+        },
+        "best": best,
+        "max_length": flags["max_length"],
+        "flags": flags,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+            "numpy": np.__version__,
+        },
+        "seed": flags["seed"],
+    }
+
+
+def head_config(trainee: Trainee, sha256: str, validation: dict[str, dict]) -> dict:
+    plan = trainee.plan
+    return {
+        "kind": plan.kind,
+        "layers": plan.layers,
+        "tags": trainee.head.tags,
+        "learning_rate": plan.learning_rate,
+        "epochs": plan.epochs,
+        "sha256": sha256,
+        "calibration": validation.get(plan.name, {}).get("calibration"),
+    }
+
+
+def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:
+    """One a step and head, in the order of the steps; the strict F1 on validation rows where it was looked at."""
+    checks = {trainee.plan.name: dict(trainee.checks) for trainee in trainees}
+    for step in range(max(len(trainee.log) for trainee in trainees)):
+        for trainee in trainees:
+            if step < len(trainee.log):
+                loss, norm, learning_rate = trainee.log[step]
+                steps_an_epoch = trainee.plan.steps // trainee.plan.epochs
+                strict = checks[trainee.plan.name].get(step + 1)
+                yield {
+                    "step": step + 1,
+                    "epoch": step // steps_an_epoch,
+                    "head": trainee.plan.name,
+                    "loss": loss,
+                    "gradient_norm": norm,
+                    "learning_rate": learning_rate,
+                } | ({} if strict is None else {"validation_strict_f1": strict})
+
+
+def save_head(trainee: Trainee, folder: Path) -> str:
+    """`folder`/head.safetensors: the head's weights, float32. Returns its SHA-256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainee.head.state_dict().items()}
+    save_file(tensors, folder / HEAD)
+    return hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
+
+
+def read_config(run: Path) -> dict:
+    """config.json of a run folder. Raises UserError."""
+    path = inside(run, CONFIG)
+    try:
+        config = read_json(path)
+        sound = sound_config(config)
+    except FileNotFoundError:
+        raise UserError(f"{run} holds no run: train one with python train.py --output {run}") from None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is of another version or damaged: train again")
+    return config
+
+
+def sound_config(config: dict) -> bool:
+    """Is this what train.py wrote, as far as it is read again? Raises what comes of looking into other things."""
+    tokenizer, labels = config["tokenizer"], config["labels"]
+    return (
+        config["run_version"] == RUN_VERSION
+        and isinstance(config["backbone"]["name"], str)
+        and config["backbone"]["name"].isprintable()
+        and config["backbone"]["name"] != ""  # which would be the current folder
+        and config["backbone"]["precision"] in PRECISIONS
+        and isinstance(config["backbone"].get("revision"), str | None)
+        and config["best"] in config["heads"]
+        and all(sound_head(name, head) for name, head in config["heads"].items())
+        and type(config["max_length"]) is int
+        and 0 < config["max_length"] < 2**31
+        and isinstance(tokenizer["sha256"], str)
+        and type(tokenizer["vocab_size"]) is int
+        and isinstance(labels, list)
+        and labels[0] == "O"
+        and all(isinstance(label, str) and label.isprintable() for label in labels)
+        and 1 < len(set(labels)) == len(labels) <= MAX_LABELS
+    )
+
+
+def sound_head(name: str, head: dict) -> bool:
+    """Is this an entry of `heads` that train.py wrote? A name is also a folder's: it must not lead elsewhere."""
+    layers, calibration = head["layers"], head["calibration"]
+    return (
+        name.partition("@")[0] == head["kind"]
+        and head["kind"] in KINDS
+        and name.isprintable()
+        and not set(name) & set("/\\")
+        and isinstance(layers, list)
+        and all(type(layer) is int and 0 <= layer < 10_000 for layer in layers)
+        and 0 < len(set(layers)) == len(layers)  # a layer twice would only make the features wider
+        and (
+            calibration is None
+            or ([type(n) for n in calibration] == [float] * 2 and all(map(math.isfinite, calibration)))
+        )
+    )
+
+
+def stored_bias(run: Path, head: str) -> float:
+    """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
+    path = inside(run, OPERATING_POINTS)
+    try:
+        bias = float(read_json(path)[head]["bias"])
+        if not abs(bias) <= MOST_BIAS:  # with a bias that is no number every token would be O
+            raise ValueError
+        return bias
+    except FileNotFoundError:
+        raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
+
+
+def choose_head(config: dict, run: Path, head: str | None) -> str:
+    """The head that was asked for, else the one that was best on validation. Raises UserError."""
+    if head is None:
+        return config["best"]
+    if head not in config["heads"]:
+        raise UserError(f"{run} has no head {head}: choose one of {', '.join(config['heads'])}")
+    return head
+
+
+def load_run(
+    run: Path, device: torch.device, head: str | None = None, backbone: str | None = None
+) -> tuple[Tagger, dict]:
+    """A trained head of a run folder, ready to predict, and the run's config. Raises UserError.
+
+    `backbone` says where the backbone is now, if it is not where it was in training: a model of the hub is otherwise
+    taken at the revision that training read.
+    """
+    config = read_config(run)
+    head = choose_head(config, run, head)
+    entry, name = config["heads"][head], backbone or config["backbone"]["name"]
+    module = load_backbone(
+        name,
+        backbone_dtype(device),
+        layers=max(entry["layers"]),
+        precision=config["backbone"]["precision"],
+        device=device,
+        revision=None if backbone else config["backbone"].get("revision"),
+    )
+    check_vocabulary(module, config["tokenizer"])
+    reader = Reader(module, entry["layers"])
+    built = read_head(run, config, head, reader.width)
+    return Tagger(built.to(device), reader, entry["layers"], entry["calibration"]), config
+
+
+def read_head(run: Path, config: dict, head: str, width: int) -> nn.Module:
+    """A head of a run on features of this width. Raises UserError."""
+    path = inside(run, head, HEAD)
+    weights = read_weights(path, config["heads"][head].get("sha256"))
+    with torch.device("meta"):  # nothing is allocated for shapes that the file does not hold
+        built = build_head(config["heads"][head]["kind"], width, len(config["labels"]))
+    expected = {name: (weight.shape, weight.dtype) for name, weight in built.state_dict().items()}
+    if {name: (weight.shape, weight.dtype) for name, weight in weights.items()} != expected:
+        raise UserError(f"{path} does not fit the backbone: train again")
+    built.load_state_dict(weights, assign=True)
+    if not all(weight.isfinite().all() for weight in weights.values()):
+        raise UserError(f"{path} holds weights that are not finite: train again")
+    return built
+
+
+def read_weights(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
+    """The tensors of a head's file whose checksum is this one. Raises UserError."""
+    try:
+        raw = path.read_bytes()
+        found = hashlib.sha256(raw).hexdigest()
+        if sha256 is None:  # a head that cannot be told from another is used only where the user says so
+            raise UserError(
+                f"{path.parent.parent / CONFIG} has no checksum of this head, as in runs of older versions: train "
+                f'again, or if the run is yours add "sha256": "{found}" to the entry of {path.parent.name}'
+            )
+        if sha256 != found:
+            raise UserError(f"{path} is not the head that {CONFIG} was written for: copy the whole run again")
+        return load(raw)
+    except UserError:
+        raise
+    except Exception as error:  # safetensors passes on what dtypes it does not know raise
+        raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
+
+
+def start_from(run: Path, trainee: Trainee, split: PreparedSplit) -> None:
+    """Give a head in training the weights of the head of its kind in another run: the best one, else the first.
+
+    Tags of labels that both runs know keep their weights, the others stay as new ones are. Raises UserError where the
+    other run's tokens or layers differ.
+    """
+    config = read_config(run)
+    names = [config["best"], *config["heads"]]
+    head = next((name for name in names if config["heads"][name]["kind"] == trainee.plan.kind), None)
+    if head is None:
+        raise UserError(f"{run} has no {trainee.plan.kind} head to start from: it has {', '.join(config['heads'])}")
+    if config["tokenizer"]["sha256"] != split.meta["tokenizer"]["sha256"]:
+        raise UserError(f"{run} was trained on another tokenizer than this data's: nothing can start from it")
+    layers = config["heads"][head]["layers"]
+    if layers != trainee.plan.layers:
+        raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
+    built = read_head(run, config, head, trainee.head_width)
+    theirs, ours = shared_tags(config["labels"], split.labels, trainee.head.tags)
+    own = trainee.head.state_dict()
+    for name, weights in built.state_dict().items():
+        if name in trainee.head.tag_weights:
+            own[name][ours] = weights[theirs].to(own[name].device)
+        else:
+            own[name].copy_(weights)
+    trainee.is_standardised = True
+
+
+def shared_tags(theirs: Sequence[str], ours: Sequence[str], scheme: str) -> tuple[list[int], list[int]]:
+    """The tags of the labels that stand in both lists, as numbered in each."""
+    shared = [label for label in ours if label in theirs]
+
+    def tags(labels: Sequence[str]) -> list[int]:
+        ids = [labels.index(label) for label in shared]
+        return ids if scheme != BIO else [tag for i in ids for tag in ((2 * i - 1, 2 * i) if i else (0,))]
+
+    return tags(theirs), tags(ours)
+
+
+# training state
+
+
+def fingerprint(plans: Sequence[Plan], flags: dict, split: PreparedSplit) -> str:
+    """SHA-256 of what a training state belongs to: other flags or data cannot go on from it."""
+    kept = {name: value for name, value in flags.items() if name not in FREE_FLAGS}
+    everything = json.dumps([[plan._asdict() for plan in plans], kept, split.meta], sort_keys=True)
+    return hashlib.sha256(everything.encode()).hexdigest()
+
+
+def save_state(output: Path, step: int, trainees: Sequence[Trainee], belongs_to: str) -> None:
+    """Put the state of all heads after `step` into `output`, in place of an older one."""
+    tensors = {name: tensor for trainee in trainees for name, tensor in trainee.state().items()}
+    with atomic_path(output / STATE) as path:
+        save_file(tensors, path, metadata={"step": str(step), "belongs_to": belongs_to})
+
+
+def load_state(output: Path, trainees: Sequence[Trainee], belongs_to: str) -> int:
+    """Bring the heads to the saved state and return its step; 0 where none was saved. Raises UserError."""
+    path = inside(output, STATE)
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        if metadata["belongs_to"] != belongs_to:
+            raise UserError(f"{path} is of a run with other flags or data: use the same ones, or leave out --resume")
+        tensors = load_file(path)
+        for trainee in trainees:
+            own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{trainee.plan.name}/")}
+            trainee.load_state(own)
+        step = int(metadata["step"])
+        if step != max(len(trainee.log) for trainee in trainees):
+            raise ValueError
+        return step
+    except UserError:
+        raise
+    except Exception:  # of safetensors, PyTorch and its optimizers
+        raise UserError(f"{path} is damaged: delete it and train anew") from None
+
+
+def is_complete(output: Path, belongs_to: str) -> bool:
+    """Does `output` hold the finished run of just this command?"""
+    try:
+        summary = read_json(inside(output, SUMMARY))
+        return not (output / STATE).exists() and summary["belongs_to"] == belongs_to
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,48 @@
+"""Reading folders that someone else may have made: nothing outside them is read, and nothing without end."""
+
+import contextlib
+import json
+import os
+import stat
+from pathlib import Path
+
+from pii.common import UserError
+
+JSON_BYTES, JSON_LEVELS = 1 << 26, 100  # of a file that describes data or a run, at most
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """The path of a file or folder in a folder that someone else may have made, there or not.
+
+    Raises UserError where a symbolic link leads out of the folder, and at a pipe or device, which would never end.
+    """
+    path = folder.joinpath(*names)
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise UserError(f"{path} is a link that leads out of {folder}: put a copy in its place")
+    with contextlib.suppress(OSError):  # what is not there is for the caller to miss
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UserError(f"{path} is no file: put a copy of the real one in its place")
+    return path
+
+
+def read_json(path: Path) -> object:
+    """What a JSON file holds. Raises OSError, or ValueError where it holds no JSON or more than a file of ours can:
+    lone surrogates, more than JSON_LEVELS lists in lists, more than JSON_BYTES bytes."""
+    if path.stat().st_size > JSON_BYTES:
+        raise ValueError("too large")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if is_deeper(value, JSON_LEVELS):
+        raise ValueError("nested too deep")
+    return value
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects lie in one another more than so many levels deep."""
+    if not isinstance(value, (dict, list)):
+        return False
+    return levels == 0 or any(is_deeper(e, levels - 1) for e in (value.values() if isinstance(value, dict) else value))
