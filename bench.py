@@ -23,14 +23,13 @@ from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
 from pii.decoder.backbone import BOS_ID, compile_layers, decoder_layers, load_backbone
 from pii.decoder.features import Reader
 from pii.decoder.precision import PRECISIONS, backbone_dtype
-from pii.device import choose_device, device_name
+from pii.device import choose_device, device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, STRONG
 from pii.processes import Processes
+from pii.training.config import TrainingConfig
 from pii.training.journal import Journal
 from pii.training.plans import Plan, default_layers
-from pii.training.steps import windows_a_step
 from pii.training.trainee import Trainee
-from train import peak_memory
 
 ROUNDS = 3  # of each way, in turn; the median ratio counts, since machines are shared and noisy
 ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many
@@ -277,19 +276,18 @@ def run_engine(
     folder: Path,
 ) -> float:
     """Seconds that train.py's loop takes, from prepared data to trained heads."""
-    flags = ["--save-every", "1000000", "--output", str(folder / "run"), "--cache", "ram", "--batch-size", str(BATCH)]
-    options = train.parse_arguments(flags)
+    config = TrainingConfig(batch_size=BATCH, cache="ram", save_every=1_000_000)
     alone = Processes(0, 1, device)
     layers = sorted({layer for _, layers, _ in heads for layer in layers})
     started = time.perf_counter()
     reader = Reader(backbone, layers, arguments.tokens_per_forward)
-    steps = -(-len(windows) // windows_a_step(options))
+    steps = -(-len(windows) // config.windows_a_step)
     trainees = []
     for kind, layers, head in heads:
         plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)
         trainees.append(Trainee(plan, reader, split.num_labels, 0, 1.0, alone))
     with contextlib.redirect_stdout(io.StringIO()):
-        train.train(trainees, reader, split, windows, options, alone, Journal(trainees))
+        train.train(trainees, reader, split, windows, config, alone, Journal(trainees), folder / "run")
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started

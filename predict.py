@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from pii.progress import progress
 
 from pii.common import Parser, UserError, clear_leftovers, fraction, run
 from pii.corpus.rows import read_label_map
@@ -194,7 +194,7 @@ def redact_sources(
 ) -> None:
     """Some inputs to one output, one record at a time and in their order."""
     waiting: collections.deque[Record] = collections.deque()
-    with tqdm(unit=" records", desc="predict", disable=None) as bar:
+    with progress("predict", unit=" records") as bar:
 
         def texts() -> Iterator[str]:
             for record in good_records(sources, arguments, writer, rejected):

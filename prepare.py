@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from pii.common import Parser, UserError, atomic_folder, fraction, positive_int, run, seed, write_json
 from pii.corpus import tekken
@@ -18,7 +17,6 @@ from pii.corpus.store import FORMAT_VERSION, SPLITS, Split
 HUB_DATASET = "ai4privacy/pii-masking-200k"
 HUB_REVISION = "7c22e6816b8fc24b7781e9f4e22016c698842dd0"
 HUB_FILES = ("english_pii_43k.jsonl", "french_pii_62k.jsonl")
-tqdm.monitor_interval = 0  # its thread would be running when the worker processes are forked
 
 
 def main(argv: list[str] | None = None) -> None:

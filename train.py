@@ -1,38 +1,30 @@
 """Train heads on a frozen backbone: the loop is written out below, from the batches to the optimizer's step."""
 
 import argparse
-import platform
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from tqdm import tqdm
+from pii.progress import progress
 
 from pii.common import Parser, UserError, clear_leftovers, fraction, positive_float, positive_int, run, seed
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows, make_windows
-from pii.decoder.backbone import (
-    DEFAULT_BACKBONE,
-    backbone_depth,
-    check_vocabulary,
-    compile_layers,
-    cut_layers,
-    load_backbone,
-)
-from pii.decoder.features import CACHES, Cache, Reader, choose_cache, fetch, to_device
-from pii.decoder.precision import PRECISIONS, backbone_dtype
-from pii.device import device_name
+from pii.decoder.backbone import DEFAULT_BACKBONE, backbone_depth
+from pii.decoder.features import CACHES, Reader, fetch, to_device
+from pii.decoder.precision import PRECISIONS
+from pii.device import device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 from pii.heads.tagging import Tagger
 from pii.processes import Processes
 from pii.training import runs
-from pii.training.compare import choose_layers, compare_heads
+from pii.training.compare import compare_heads
+from pii.training.config import TrainingConfig
 from pii.training.journal import Journal, Validation, check_tensorboard
-from pii.training.plans import STRONG_STEPS, Plan, plan_heads, strong_layers
-from pii.training.steps import stretches, tags_of, windows_a_step
+from pii.training.plans import STRONG_STEPS, Plan, plan_heads
+from pii.training.setup import build_cache, build_reader
+from pii.training.steps import Step, stretches, tags_of
 from pii.training.trainee import Trainee
 
 # optimizer steps whose features are computed together: the backbone waits for no optimizer, and the more windows are
@@ -42,31 +34,36 @@ STEPS_AHEAD = {"cuda": 48, "cpu": 16}
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    config = config_of(arguments)
     with Processes.join(arguments.device) as processes:
-        train_run(arguments, processes)
+        train_run(arguments, config, processes)
 
 
-def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
+def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: Processes) -> None:
+    """From prepared data to a run folder."""
     started = time.perf_counter()
     split = PreparedSplit(arguments.data, "train")
-    windows = make_windows(split.example_offsets, arguments.max_length)
-    check_data(split, windows, arguments)
-    depth = backbone_depth(arguments.backbone)
-    reader, layers = build_reader(arguments, depth, split, windows, processes)
-    plans = plan_heads(arguments, depth, layers, len(windows))
+    windows = make_windows(split.example_offsets, config.max_length)
+    check_data(split, windows, arguments.data)
+    backbone = (arguments.backbone, arguments.precision, not arguments.no_compile)
+    reader, layers = build_reader(*backbone, config, split, windows, processes, take_step)
+    plans = plan_heads(config, backbone_depth(arguments.backbone), layers, len(windows))
     belongs_to = runs.fingerprint(plans, flags_of(arguments), split)
     if arguments.resume and runs.is_complete(arguments.output, belongs_to):
         if processes.rank == 0:
             clear_leftovers(arguments.output)
         processes.print(f"{arguments.output} is complete: nothing to resume")
         return
-    trainees = build_trainees(plans, reader, split, windows, arguments, processes)
+    trainees = [Trainee(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes) for plan in plans]
+    for trainee in trainees if arguments.start_from else []:
+        runs.start_from(arguments.start_from, trainee, split)
     processes.print(describe(reader, split, windows, plans, arguments))
 
     with runs.run_folder(arguments.output, processes) as folder:
         loaded = time.perf_counter()
         journal = build_journal(trainees, reader, arguments, processes)
-        summary = train(trainees, reader, split, windows, arguments, processes, journal, belongs_to)
+        place = (arguments.output, belongs_to, arguments.resume)
+        summary = train(trainees, reader, split, windows, config, processes, journal, *place)
         seconds = time.perf_counter() - loaded
         summary |= {
             "seconds": round(seconds, 2),
@@ -78,11 +75,121 @@ def train_run(arguments: argparse.Namespace, processes: Processes) -> None:
             "belongs_to": belongs_to,
         }
         taggers = {trainee.plan.name: Tagger(trainee.head, reader, trainee.plan.layers) for trainee in trainees}
-        summary["validation"], best = compare_heads(taggers, arguments.data, arguments.max_length, processes)
+        summary["validation"], best = compare_heads(taggers, arguments.data, config.max_length, processes)
         if processes.rank == 0:
             runs.write(folder, trainees, best, summary, reader, split, flags_of(arguments))
     if processes.rank == 0:
         print_summary(summary, best, arguments)
+
+
+def train(
+    trainees: Sequence[Trainee],
+    reader: Reader,
+    split: PreparedSplit,
+    windows: Windows,
+    config: TrainingConfig,
+    processes: Processes,
+    journal: Journal,
+    output: Path,
+    belongs_to: str = "",
+    resume: bool = False,
+) -> dict:
+    """All epochs of all heads. One optimizer step sees batch_size x gradient_accumulation_steps windows, and its loss
+    is averaged over their scored tokens: the gradient of the accumulated batches. Returns the summary's figures.
+
+    The state goes to `output` as that of the run `belongs_to`; with `resume` the training goes on from there."""
+    epochs = max(trainee.plan.epochs for trainee in trainees)
+    cache = build_cache(config.cache, output.parent, reader, windows, epochs, processes)
+    done = saved = runs.load_state(output, trainees, belongs_to) if resume else 0  # steps
+    ahead = STEPS_AHEAD.get(processes.device.type, 16)
+    tokens, token_ids = 0, split.tokens["token_ids"]
+    total = epochs * int(windows.scored_counts.sum())
+    with progress("train", total, quiet=processes.rank > 0) as bar, journal:
+        for epoch in range(epochs):
+            active = [trainee for trainee in trainees if epoch < trainee.plan.epochs]
+            for steps, chosen in stretches(windows, epoch, config.windows_a_step, ahead, config.seed, processes):
+                bar.update(sum(step.count for step in steps))
+                if steps[-1].number <= done and (epoch or not cache):
+                    continue
+
+                # forward ahead of the optimizer: the backbone is frozen, so one pass serves many steps and all heads
+                places = chosen // processes.world  # among this process's windows
+                if epoch and cache:
+                    features = cache.read(places, reader.device)
+                else:
+                    features = reader(token_ids, windows[chosen])  # [tokens, width]
+                    if cache:
+                        cache.write(places, features)
+                steps = [step for step in steps if step.number > done]  # another device's stretches end elsewhere
+                if not steps:
+                    continue
+                if steps[0].number == 1:
+                    for trainee in trainees:
+                        trainee.standardise(features)
+
+                # the heads take the documented steps in the documented order
+                tags = tags_of(split, windows[chosen], {trainee.head.tags for trainee in active})  # [scored tokens]
+                for trainee in active:
+                    assert tags[trainee.head.tags].max(initial=0) < trainee.head.num_tags, "a label beyond the head's"
+                tags = {scheme: to_device(array, reader.device) for scheme, array in tags.items()}
+                log = [take_step(trainee, step, features, tags) for step in steps for trainee in active]
+                log = fetch(torch.stack([*log, features.isfinite().all().expand(2)]))
+                del features  # or two stretches' would be held at once
+
+                journal.add(log, steps, active)  # stops at a loss or a gradient that is not finite
+                bar.set_postfix_str(journal.losses(), refresh=False)
+                tokens += sum(step.count for step in steps)
+                if steps[-1].number - saved >= config.save_every:
+                    journal.settle()
+                    saved = steps[-1].number
+                    if processes.rank == 0:
+                        runs.save_state(output, saved, trainees, belongs_to)
+    return {
+        "steps": max(len(trainee.log) for trainee in trainees),
+        "examples": len(split),
+        "windows": len(windows),
+        "tokens": tokens,
+        "final_loss": trainees[0].log[-1][0],
+        "heads": {t.plan.name: {"steps": len(t.log), "final_loss": t.log[-1][0]} for t in trainees},
+    }
+
+
+def take_step(trainee: Trainee, step: Step, features: torch.Tensor, tags: dict[str, torch.Tensor]) -> torch.Tensor:
+    """One clipped AdamW step → [loss, gradient norm], on the device; `features` [tokens, width] and `tags` [scored
+    tokens] of each scheme, both of the step's stretch. The loss is averaged over the scored tokens of all accumulated
+    batches, on all processes: no batch counts more than its tokens."""
+    trainee.seed_step(step.number, trainee.processes.rank)  # of dropout
+    loss = trainee.loss(step, features, tags)
+    if loss.requires_grad:  # this process may have no windows in a small step
+        loss.backward()
+    loss = loss.detach()
+    trainee.sum_gradients(loss)
+    norm = torch.nn.utils.clip_grad_norm_(trainee.parameters, trainee.max_grad_norm)
+    for group in trainee.optimizer.param_groups:
+        group["lr"] = trainee.plan.learning_rate_at(step.number)
+    trainee.optimizer.step()
+    trainee.optimizer.zero_grad()
+    return torch.stack([loss, norm])
+
+
+def build_journal(
+    trainees: Sequence[Trainee], reader: Reader, arguments: argparse.Namespace, processes: Processes
+) -> Journal:
+    """Where the steps are noted; the first process alone looks at validation rows and writes to TensorBoard."""
+    if processes.rank:
+        return Journal(trainees)
+    validation = Validation(reader, arguments.data, arguments.max_length, arguments.seed)
+    # beside the run folder, which is replaced as a whole
+    board = arguments.output.parent / "tensorboard" / arguments.output.name if arguments.tensorboard else None
+    return Journal(trainees, validation, board)
+
+
+def check_data(split: PreparedSplit, windows: Windows, folder: Path) -> None:
+    """Raise UserError where nothing can be learnt."""
+    if split.num_labels < 2:
+        raise UserError(f"{folder} holds no PII spans, so there is nothing to learn: prepare labelled rows")
+    if not len(windows):
+        raise UserError(f"{folder} has no training rows: prepare with a smaller --validation-fraction")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -125,9 +232,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         check_tensorboard()
     if arguments.start_from:
         runs.read_config(arguments.start_from)  # or a mistake would only show once the backbone is loaded
-    for option in ("heads", "learning_rate", "strong_learning_rate"):
-        if len(set(values := getattr(arguments, option))) < len(values):
-            raise UserError(f"--{option.replace('_', '-')} names one of them twice")
     return arguments
 
 
@@ -151,57 +255,14 @@ def flags_of(arguments: argparse.Namespace) -> dict:
     return {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
 
 
-def check_data(split: PreparedSplit, windows: Windows, arguments: argparse.Namespace) -> None:
-    """Raise UserError where nothing can be learnt."""
-    if split.num_labels < 2:
-        raise UserError(f"{arguments.data} holds no PII spans, so there is nothing to learn: prepare labelled rows")
-    if not len(windows):
-        raise UserError(f"{arguments.data} has no training rows: prepare with a smaller --validation-fraction")
-
-
-def build_reader(
-    arguments: argparse.Namespace, depth: int, split: PreparedSplit, windows: Windows, processes: Processes
-) -> tuple[Reader, list[int]]:
-    """The backbone as far as some head reads it, and the layers of the strong head."""
-    layers = strong_layers(arguments, depth)
-    lowest = depth if DOCUMENTED in arguments.heads or not layers else max(layers)
-    backbone = load_backbone(
-        arguments.backbone,
-        backbone_dtype(processes.device),
-        layers=lowest,
-        precision=arguments.precision,
-        device=processes.device,
+def config_of(arguments: argparse.Namespace) -> TrainingConfig:
+    same = ("batch_size", "gradient_accumulation_steps", "max_length", "max_grad_norm", "seed", "heads", "epochs")
+    same += ("dropout", "layers", "strong_epochs", "strong_dropout", "tokens_per_forward", "cache", "save_every")
+    return TrainingConfig(
+        learning_rates=arguments.learning_rate,
+        strong_learning_rates=arguments.strong_learning_rate,
+        **{name: getattr(arguments, name) for name in same},
     )
-    check_vocabulary(backbone, split.meta["tokenizer"])
-    if STRONG in arguments.heads and not layers:
-        layers = choose_layers(backbone, split, windows, arguments, processes)
-        if DOCUMENTED not in arguments.heads:
-            cut_layers(backbone, max(layers))
-    read = {depth} if DOCUMENTED in arguments.heads else set()
-    read |= set(layers) if STRONG in arguments.heads else set()
-    reader = Reader(backbone, sorted(read), arguments.tokens_per_forward)
-    if processes.device.type == "cuda" and not arguments.no_compile:
-        started = time.perf_counter()
-        compile_layers(backbone)
-        reader(split.tokens["token_ids"], windows[:64]).sum().item()  # the compiler works on the first batches
-        processes.print(f"compiled the backbone's layers in {time.perf_counter() - started:.1f} s")
-    return reader, layers
-
-
-def build_trainees(
-    plans: Sequence[Plan],
-    reader: Reader,
-    split: PreparedSplit,
-    windows: Windows,
-    arguments: argparse.Namespace,
-    processes: Processes,
-) -> list[Trainee]:
-    trainees = [
-        Trainee(plan, reader, split.num_labels, arguments.seed, arguments.max_grad_norm, processes) for plan in plans
-    ]
-    for trainee in trainees if arguments.start_from else []:
-        runs.start_from(arguments.start_from, trainee, split)
-    return trainees
 
 
 def describe(
@@ -227,108 +288,6 @@ def describe(
             f"{f', from {arguments.start_from}' if arguments.start_from else ''}"
         )
     return "\n".join(lines)
-
-
-def train(
-    trainees: Sequence[Trainee],
-    reader: Reader,
-    split: PreparedSplit,
-    windows: Windows,
-    arguments: argparse.Namespace,
-    processes: Processes,
-    journal: Journal,
-    belongs_to: str = "",
-) -> dict:
-    """All epochs of all heads. One optimizer step sees batch_size x gradient_accumulation_steps windows, and its loss
-    is averaged over their scored tokens: the gradient of the accumulated batches. Returns the summary's figures."""
-    epochs = max(trainee.plan.epochs for trainee in trainees)
-    cache = build_cache(reader, windows, epochs, arguments, processes)
-    done = saved = runs.load_state(arguments.output, trainees, belongs_to) if arguments.resume else 0
-    ahead = STEPS_AHEAD.get(processes.device.type, 16)
-    tokens = 0
-    progress = {"total": epochs * int(windows.scored_counts.sum()), "unit": " tok", "unit_scale": True}
-    bar = tqdm(**progress, disable=None if processes.rank == 0 else True)
-    with bar, journal:
-        for epoch in range(epochs):
-            active = [trainee for trainee in trainees if epoch < trainee.plan.epochs]
-            for steps, chosen in stretches(windows, epoch, windows_a_step(arguments), ahead, arguments.seed, processes):
-                bar.update(sum(step.count for step in steps))
-                if steps[-1].number <= done and (epoch or not cache):
-                    continue
-                places = chosen // processes.world  # among this process's windows
-                features = read_features(reader, cache, split, windows[chosen], places, epoch)
-                steps = [step for step in steps if step.number > done]  # another device's stretches end elsewhere
-                if not steps:
-                    continue
-                if steps[0].number == 1:
-                    for trainee in trainees:
-                        trainee.standardise(features)
-                tags = tags_of(split, windows[chosen], {trainee.head.tags for trainee in active})
-                tags = {scheme: to_device(array, reader.device) for scheme, array in tags.items()}
-                log = [trainee.step(step, features, tags) for step in steps for trainee in active]
-                log = fetch(torch.stack([*log, features.isfinite().all().expand(2)]))
-                del features  # or two stretches' would be held at once
-                journal.add(log, steps, active)
-                tokens += sum(step.count for step in steps)
-                if steps[-1].number - saved >= arguments.save_every:
-                    journal.settle()
-                    saved = steps[-1].number
-                    if processes.rank == 0:
-                        runs.save_state(arguments.output, saved, trainees, belongs_to)
-    return {
-        "steps": max(len(trainee.log) for trainee in trainees),
-        "examples": len(split),
-        "windows": len(windows),
-        "tokens": tokens,
-        "final_loss": trainees[0].log[-1][0],
-        "heads": {t.plan.name: {"steps": len(t.log), "final_loss": t.log[-1][0]} for t in trainees},
-    }
-
-
-def build_journal(
-    trainees: Sequence[Trainee], reader: Reader, arguments: argparse.Namespace, processes: Processes
-) -> Journal:
-    """Where the steps are noted; the first process alone looks at validation rows and writes to TensorBoard."""
-    if processes.rank:
-        return Journal(trainees)
-    validation = Validation(reader, arguments.data, arguments.max_length, arguments.seed)
-    # beside the run folder, which is replaced as a whole
-    board = arguments.output.parent / "tensorboard" / arguments.output.name if arguments.tensorboard else None
-    return Journal(trainees, validation, board)
-
-
-def build_cache(
-    reader: Reader, windows: Windows, epochs: int, arguments: argparse.Namespace, processes: Processes
-) -> Cache | None:
-    """Where the features of this process's windows wait for the epochs after the first. Raises UserError."""
-    if epochs == 1:
-        return None
-    own = windows[processes.own(len(windows))]
-    size = int(windows.lengths.sum()) * reader.width * reader.backbone.dtype.itemsize  # all processes share a machine
-    kind = choose_cache(arguments.cache, size, arguments.output.parent)
-    processes.print(f"cache: {size / 2**30:.2f} GiB of features, {kind}")
-    if kind == "none":
-        return None
-    return Cache(own, reader.width, reader.backbone.dtype, arguments.output.parent if kind == "disk" else None)
-
-
-def read_features(
-    reader: Reader, cache: Cache | None, split: PreparedSplit, windows: Windows, places: np.ndarray, epoch: int
-) -> torch.Tensor:
-    """[tokens of the windows, width]: the backbone's in the first epoch or without a cache, else those at `places`."""
-    if epoch and cache:
-        return cache.read(places, reader.device)
-    features = reader(split.tokens["token_ids"], windows)
-    if cache:
-        cache.write(places, features)
-    return features
-
-
-def peak_memory(device: torch.device) -> float:
-    """GiB: of the GPU where there is one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if platform.system() == "Linux" else 1) / 2**30
 
 
 def print_summary(summary: dict, best: str, arguments: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ import prepare
 from dataset import PIITokenDataset
 from pii import common
 from pii.common import UserError
-from pii.corpus import tekken
+from pii.corpus import staging, tekken
 
 ROOT = Path(__file__).parent.parent
 CANARY = "xylophonecanary"
@@ -115,7 +115,7 @@ def test_rows_in_small_chunks_give_the_same_bytes(prepare_rows, monkeypatch):
     rows.insert(3, row("Bob 12", (0, 3, "AAA")))  # a label that sorts first, and one that comes late
     rows.append(row("Bob 12", (4, 6, "ZIP"), language="de"))
     at_once = files_in(prepare_rows(rows, "--max-rejected", "0.1"))
-    monkeypatch.setattr(prepare, "ROWS_A_CHUNK", 7)
+    monkeypatch.setattr(staging, "ROWS_A_CHUNK", 7)
     assert files_in(prepare_rows(rows, "--max-rejected", "0.1")) == at_once
 
 

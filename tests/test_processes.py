@@ -16,7 +16,7 @@ import train
 from dataset import PIITokenDataset
 from pii import common
 from pii.processes import Processes
-from pii.training import runs
+from pii.training import runs, setup
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.test_train import (
     MAX_LENGTH,
@@ -234,10 +234,9 @@ def test_processes_that_were_killed_can_be_resumed_together(tiny, small, tmp_pat
 
 def test_a_cache_must_have_room_for_all_processes_of_a_machine(small, monkeypatch):
     asked = []
-    monkeypatch.setattr(train, "choose_cache", lambda wanted, size, folder: asked.append(size) or "none")
+    monkeypatch.setattr(setup, "choose_cache", lambda wanted, size, folder: asked.append(size) or "none")
     windows = train.make_windows(PIITokenDataset(small, "train").split.example_offsets, MAX_LENGTH)
     reader = type("Reader", (), {"width": 4, "backbone": type("Backbone", (), {"dtype": torch.float32})})
-    arguments = train.parse_arguments([])
     for processes in (ALONE, Processes(1, 2, CPU)):
-        train.build_cache(reader, windows, 2, arguments, processes)
+        setup.build_cache("auto", small, reader, windows, 2, processes)
     assert asked == [int(windows.lengths.sum()) * 16] * 2

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -209,7 +208,7 @@ def gf32_product(a: int, b: int) -> int:
 
 
 def run_script(*flags: str, hash_seed: str = "0") -> subprocess.Popen:
-    command = [sys.executable, str(FOLDER / "synthesize.py"), *flags]
+    command = [sys.executable, synthesize.__file__, *flags]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -13,7 +13,6 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -32,7 +31,7 @@ from dataset import PIITokenDataset
 from pii import common
 from pii.decoder import features
 from pii.heads.crf import Crf
-from pii.training import journal, runs
+from pii.training import journal, runs, setup
 from pii.training.plans import Plan
 from pii.training.trainee import Trainee
 from tests.decoder.test_backbone import save_tiny_backbone
@@ -726,14 +725,14 @@ def test_a_run_can_be_loaded_and_remembers_how_it_was_made(command, prepared, ba
 @pytest.mark.parametrize("head", HEADS)
 def test_every_token_is_scored_exactly_once_an_epoch(command, prepared, tmp_path, monkeypatch, head):
     """Rows too: a spy hears every tag that a loss is taken of, and where its window says the token is."""
-    heard, step = [], Trainee.step
+    heard, step = [], train.take_step
 
     def spy(self, a_step, features, tags):
         own = tags[self.head.tags][a_step.scored]
         heard.append(np.stack([a_step.windows.scored_tokens(), own.numpy()]))
         return step(self, a_step, features, tags)
 
-    monkeypatch.setattr(Trainee, "step", spy)
+    monkeypatch.setattr(train, "take_step", spy)
     assert command(tmp_path / "run", heads=head, epochs=2) == 0
     data = PIITokenDataset(prepared, "train")
     examples = [data.example(row) for row in range(len(data))]
@@ -744,7 +743,7 @@ def test_every_token_is_scored_exactly_once_an_epoch(command, prepared, tmp_path
 
 
 def test_the_summary_counts_tokens_without_a_progress_bar_too(command, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "tqdm", partial(tqdm, disable=True))  # as TQDM_DISABLE=1 does
+    monkeypatch.setattr(train, "progress", lambda *_, **__: tqdm(disable=True))  # as TQDM_DISABLE=1 does
     assert command(tmp_path / "run") == 0
     assert summary_of(tmp_path / "run")["tokens"] == len(np.load(prepared / "train/token_ids.npy"))
 
@@ -863,20 +862,20 @@ def test_hidden_states_that_overflow_in_float16_name_the_backbone_and_its_precis
 ):
     with_weights(copied_backbone, lambda weights: weights["norm.weight"].fill_(60000))
     assert command(tmp_path / "runs/wide", backbone=copied_backbone) == 0  # in float32 all is well
-    monkeypatch.setattr(train, "backbone_dtype", lambda _: torch.float16)
+    monkeypatch.setattr(setup, "backbone_dtype", lambda _: torch.float16)
     assert command(tmp_path / "runs/mine", backbone=copied_backbone) == 1
     assert "hidden states are not finite" in command.error() and "precision" in command.error()
     assert siblings(tmp_path / "runs/mine") == ["wide"]
 
 
 def test_an_exploding_gradient_stops_at_its_step_and_blames_no_backbone(command, older_run, monkeypatch):
-    calls, step = [], Trainee.step
+    calls, step = [], train.take_step
 
     def exploding(self, a_step, features, tags):
         calls.append(a_step.number)
         return step(self, a_step, features * (1e25 if len(calls) == 3 else 1), tags)  # finite, its square is not
 
-    monkeypatch.setattr(Trainee, "step", exploding)
+    monkeypatch.setattr(train, "take_step", exploding)
     before = contents(older_run.parent)
     assert command(older_run, learning_rate=0.01) == 1
     assert "step 3 " in command.error() and "gradient norm inf" in command.error()
@@ -888,9 +887,9 @@ def test_no_step_is_without_a_token_to_learn_from(prepare_rows, command, tmp_pat
     """Its loss would be 0 / 0: rows without a token make no window."""
     empty = [{"unmasked_text": text, "span_labels": []} for text in ("", " ", "\n")]
     folder = prepare_rows(empty * 20 + raw_rows(5), "--validation-fraction", "0", "--max-rejected", "1")
-    counts, step = [], Trainee.step
+    counts, step = [], train.take_step
     monkeypatch.setattr(
-        Trainee, "step", lambda self, a_step, *rest: counts.append(a_step.count) or step(self, a_step, *rest)
+        train, "take_step", lambda self, a_step, *rest: counts.append(a_step.count) or step(self, a_step, *rest)
     )
     assert command(tmp_path / "run", data=folder, batch_size=1, gradient_accumulation_steps=1) == 0, command.err
     assert min(counts) > 0 and sum(counts) == len(np.load(folder / "train/token_ids.npy"))
@@ -916,7 +915,7 @@ def test_a_head_that_was_saved_and_loaded_gives_the_same_logits_to_the_bit(comma
 @pytest.mark.parametrize(
     ("owner", "moment"),
     [
-        (Trainee, "step"),
+        (train, "take_step"),
         (features.Reader, "__call__"),
         (features.Cache, "read"),
         (runs, "save_state"),
@@ -1021,8 +1020,8 @@ def dropped_out(**flags) -> dict:
     [
         (at(1, runs, "save_state"), dropped_out(epochs=2)),
         (at(3, runs, "save_state"), dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),
-        (at(11, Trainee, "step"), dropped_out(epochs=2)),  # in the middle of a stretch of the first epoch
-        (at(55, Trainee, "step"), dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),  # of a later epoch
+        (at(11, train, "take_step"), dropped_out(epochs=2)),  # in the middle of a stretch of the first epoch
+        (at(55, train, "take_step"), dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),  # of a later epoch
         (at(2, features.Cache, "read"), dropped_out(heads="strong", strong_epochs=2, cache="disk")),
         (at(10, runs, "save_state"), dropped_out(heads="strong", strong_epochs=2, cache="none")),
         (half_a_state, dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),
@@ -1037,8 +1036,8 @@ def test_a_killed_run_that_is_resumed_ends_with_the_same_bytes(
     after = contents(older_run)
     assert "resume.safetensors" in after
     assert {name: after[name] for name in before} == before  # the older run is whole
-    whole, done, step = in_short_stretches(**flags), [], Trainee.step
-    monkeypatch.setattr(Trainee, "step", lambda self, *rest: done.append(self) or step(self, *rest))
+    whole, done, step = in_short_stretches(**flags), [], train.take_step
+    monkeypatch.setattr(train, "take_step", lambda self, *rest: done.append(self) or step(self, *rest))
     assert command(older_run, **flags, save_every=3, resume=True) == 0, command.err
     heads = flags.get("heads", "documented")
     for head in [heads] if isinstance(heads, str) else heads:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from pii.common import UserError, parallel_map
 from pii.corpus import spans, tekken
 from pii.corpus.rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
 from pii.corpus.store import LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter
+from pii.progress import progress
 
 ROWS_A_CHUNK = 4096
 
@@ -86,7 +86,7 @@ def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) ->
 
 def tasks(sources: Sequence[Source]) -> Iterator[Task]:
     tekken.load()  # before the workers are forked, so that they have it
-    with tqdm(unit=" rows", desc="prepare", disable=None) as bar:
+    with progress("prepare", unit=" rows") as bar:
         for source in sources:
             lines = source.lines()
             while some := list(islice(lines, ROWS_A_CHUNK)):

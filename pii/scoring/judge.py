@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from pii.common import UserError
 from pii.corpus.rows import OUTSIDE, read_label_map
@@ -15,6 +14,7 @@ from pii.corpus.windows import make_windows
 from pii.heads.calibration import calibrated
 from pii.heads.tagging import Tagged, Tagger, all_scores, span_scores, spans_of
 from pii.processes import Processes
+from pii.progress import progress
 from pii.scoring import errors, metrics
 
 LARGEST_BIAS = 32.0  # on the logit of O: more than any head's margins
@@ -35,8 +35,7 @@ def read_scores(
     windows = make_windows(split.example_offsets, max_length)
     shares = [windows[windows.row % processes.world == rank] for rank in range(processes.world)]
     own, token_ids = shares[processes.rank], split.tokens["token_ids"]
-    progress = {"total": int(own.scored_counts.sum()), "unit": " tok", "unit_scale": True, "desc": "evaluate"}
-    with tqdm(**progress, disable=None if processes.rank == 0 else True) as bar:
+    with progress("evaluate", int(own.scored_counts.sum()), quiet=processes.rank > 0) as bar:
         scores = all_scores(taggers, token_ids, own, bar.update)
     if processes.world == 1:
         return scores

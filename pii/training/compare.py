@@ -1,9 +1,10 @@
 """Which head, and which layers: heads are compared on validation rows, layers on a part of the training rows."""
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from pii.common import UserError
@@ -20,11 +21,14 @@ from pii.heads.tagging import Tagger
 from pii.processes import Processes
 from pii.scoring import metrics
 from pii.scoring.judge import judge_own, read_scores
+from pii.training.config import TrainingConfig
 from pii.training.plans import Plan, layers_at
-from pii.training.steps import Step, tags_of, windows_a_step
+from pii.training.steps import Step, tags_of
 from pii.training.trainee import Trainee
 
 SAMPLE_ROWS, DEVELOPMENT_SHARE, QUICK_STEPS = 1200, 0.25, 150  # of --layers auto
+
+TakeStep = Callable[[Trainee, Step, torch.Tensor, dict[str, torch.Tensor]], object]  # train.py's optimizer step
 
 
 def compare_heads(
@@ -54,17 +58,22 @@ def compare_heads(
 
 
 def choose_layers(
-    backbone: nn.Module, split: PreparedSplit, windows: Windows, arguments: argparse.Namespace, processes: Processes
+    backbone: nn.Module,
+    split: PreparedSplit,
+    windows: Windows,
+    config: TrainingConfig,
+    processes: Processes,
+    take_step: TakeStep,
 ) -> list[int]:
     """The layers that serve a strong head best, from one pass over some training rows.
 
     Small heads are trained on a part of the rows and judged on the others, which hold other sentences; validation
     rows are not touched. Every process does the same.
     """
-    fit, development = development_split(split, windows, arguments.seed)
+    fit, development = development_split(split, windows, config.seed)
     candidates = layer_sets(backbone.config.num_hidden_layers)
     sample = np.concatenate([fit, development])
-    read = Reader(backbone, sorted(set().union(*candidates)), arguments.tokens_per_forward)
+    read = Reader(backbone, sorted(set().union(*candidates)), config.tokens_per_forward)
     cache = Cache(windows[sample], read.width, backbone.dtype)
     cache.write(np.arange(len(sample)), read(split.tokens["token_ids"], windows[sample]))
     alone = Processes(0, 1, processes.device)
@@ -76,7 +85,7 @@ def choose_layers(
     rows, windows_of_row = np.unique(windows.row[development], return_counts=True)
     token_counts = np.add.reduceat(windows.scored_counts[development], starts_of(windows_of_row)[:-1])
     for layers in candidates:
-        trainee = quick_fit(read, layers, cache, split, windows[fit], arguments, alone)
+        trainee = quick_fit(read, layers, cache, split, windows[fit], config, alone, take_step)
         tagger = Tagger(trainee.head, read, layers)
         scores = tagger.scores(cache.read(places, processes.device), windows[development])
         tagged = tagger.decode(scores, token_counts)
@@ -115,18 +124,19 @@ def quick_fit(
     cache: Cache,
     split: PreparedSplit,
     windows: Windows,
-    arguments: argparse.Namespace,
+    config: TrainingConfig,
     processes: Processes,
+    take_step: TakeStep,
 ) -> Trainee:
     """A strong head trained for QUICK_STEPS steps on cached features; `windows` are the first ones of the cache."""
-    size = windows_a_step(arguments)
-    rng = np.random.default_rng(arguments.seed)
+    size = config.windows_a_step
+    rng = np.random.default_rng(config.seed)
     batches = -(-len(windows) // size)
     epochs = -(-QUICK_STEPS // batches)
     orders = [rng.permutation(len(windows)) for _ in range(epochs)]
-    rate = arguments.strong_learning_rate[0]
-    plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, arguments.strong_dropout, scheduled=True)
-    trainee = Trainee(plan, reader, split.num_labels, arguments.seed, arguments.max_grad_norm, processes)
+    rate = config.strong_learning_rates[0]
+    plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, config.strong_dropout, scheduled=True)
+    trainee = Trainee(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes)
     trainee.standardise(cache.read(np.arange(len(windows)), processes.device))
     for number in range(1, plan.steps + 1):
         epoch, place = divmod(number - 1, batches)
@@ -134,5 +144,5 @@ def quick_fit(
         own = windows[batch]
         step = Step(number, own.row, own, slice(None), slice(None), int(own.scored_counts.sum()))
         gold = {BIO: to_device(tags_of(split, own, [BIO])[BIO], processes.device)}
-        trainee.step(step, cache.read(batch, processes.device), gold)
+        take_step(trainee, step, cache.read(batch, processes.device), gold)
     return trainee

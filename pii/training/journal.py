@@ -49,6 +49,10 @@ class Journal:
         if self.board:
             self.board.write(self.trainees)
 
+    def losses(self) -> str:
+        """Each head's last loss that was read, for a progress bar."""
+        return ", ".join(f"{t.plan.name} loss {t.log[-1][0]:.3f}" for t in self.trainees if t.log)
+
     def settle(self) -> None:
         """Read what is late. Raises UserError where a loss, a gradient or a weight is not finite."""
         self._read()

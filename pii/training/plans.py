@@ -1,6 +1,5 @@
-"""What is to be trained: one plan for each head, from the command line."""
+"""What is to be trained: one plan for each head."""
 
-import argparse
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +8,7 @@ import numpy as np
 
 from pii.common import UserError
 from pii.heads.heads import DOCUMENTED, STRONG, STRONG_DEPTHS
-from pii.training.steps import windows_a_step
+from pii.training.config import AUTO, TrainingConfig
 
 STRONG_STEPS, STRONG_EPOCHS = 2500, 40  # a strong head makes so many steps, but in no more epochs than that
 WARM_UP = 0.1  # share of a strong head's steps in which its learning rate rises
@@ -37,14 +36,15 @@ class Plan(NamedTuple):
         return self.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm))) / 2
 
 
-def strong_layers(arguments: argparse.Namespace, depth: int) -> list[int]:
-    """The layers that the strong head was told to read; none where it is to choose. Raises UserError."""
-    if arguments.layers == ["auto"]:
-        return []
-    if arguments.layers is None:
+def strong_layers(given: Sequence[int | str] | None, depth: int) -> list[int]:
+    """The layers that the strong head reads, as TrainingConfig.layers has them; none where it is to choose. Raises
+    UserError where a backbone of this depth has not all of them."""
+    if given is None:
         return default_layers(depth)
+    if tuple(given) == AUTO:
+        return []
     try:
-        layers = sorted({int(layer) for layer in arguments.layers})
+        layers = sorted({int(layer) for layer in given})
     except ValueError:
         raise UserError("--layers takes numbers, as in --layers 12 18 24, or auto") from None
     if not 0 <= layers[0] <= layers[-1] <= depth:
@@ -54,16 +54,16 @@ def strong_layers(arguments: argparse.Namespace, depth: int) -> list[int]:
     return layers
 
 
-def plan_heads(arguments: argparse.Namespace, depth: int, layers: list[int], windows: int) -> list[Plan]:
-    """What to train: one head of each kind for each of its learning rates."""
-    steps = math.ceil(windows / windows_a_step(arguments))
+def plan_heads(config: TrainingConfig, depth: int, layers: list[int], windows: int) -> list[Plan]:
+    """What to train: one head of each kind for each of its learning rates. `layers` are the strong head's."""
+    steps = math.ceil(windows / config.windows_a_step)
     plans = []
-    for kind in arguments.heads:
+    for kind in config.heads:
         if kind == DOCUMENTED:
-            rates, epochs, dropout, read = arguments.learning_rate, arguments.epochs, arguments.dropout, [depth]
+            rates, epochs, dropout, read = config.learning_rates, config.epochs, config.dropout, [depth]
         else:
-            rates, dropout, read = arguments.strong_learning_rate, arguments.strong_dropout, layers
-            epochs = arguments.strong_epochs or min(STRONG_EPOCHS, math.ceil(STRONG_STEPS / steps))
+            rates, dropout, read = config.strong_learning_rates, config.strong_dropout, layers
+            epochs = config.strong_epochs or min(STRONG_EPOCHS, math.ceil(STRONG_STEPS / steps))
         for rate in rates:
             name = kind if len(rates) == 1 else f"{kind}@{np.format_float_scientific(rate, trim='-', exp_digits=1)}"
             plans.append(Plan(name, kind, read, rate, epochs, epochs * steps, dropout, scheduled=kind == STRONG))

@@ -1,6 +1,5 @@
 """Which windows each optimizer step sees, and what is to be learnt there."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,10 +10,6 @@ from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows
 from pii.heads.heads import BIO, PLAIN
 from pii.processes import Processes
-
-
-def windows_a_step(arguments: argparse.Namespace) -> int:
-    return arguments.batch_size * arguments.gradient_accumulation_steps
 
 
 class Step(NamedTuple):

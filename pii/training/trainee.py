@@ -59,33 +59,25 @@ class Trainee:
         mean = sums[1] / sums[0]
         self.head.standardise(mean, (sums[2] / sums[0] - mean.square()).clamp(min=0).sqrt())
 
-    def step(self, step: Step, features: torch.Tensor, tags: dict[str, torch.Tensor]) -> torch.Tensor:
-        """One clipped AdamW step → [loss, gradient norm], on the device.
+    def loss(self, step: Step, features: torch.Tensor, tags: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The head's loss over this process's part of a step, summed over tokens and divided by the scored tokens of
+        all processes: 0, without a gradient, where this process has no part.
 
-        `features` [tokens, width] and `tags` [scored tokens] of each scheme, both of the step's stretch. The loss is
-        the head's, averaged over the step's scored tokens: the gradient of the accumulated batches.
+        `features` [tokens, width] and `tags` [scored tokens] of each scheme, both of the step's stretch.
         """
-        self.seed_step(step.number, self.processes.rank)
-        loss = torch.zeros((), device=features.device)
-        if len(step.windows):
-            logits = self.head(features[step.tokens, self.columns], torch.from_numpy(step.windows.lengths))
-            scored = to_device(step.windows.scored_places(), features.device)
-            counts = torch.from_numpy(step.windows.scored_counts)
-            loss = self.head.loss(logits[scored], tags[self.head.tags][step.scored], counts) / step.count
-            loss.backward()
-            loss = loss.detach()
-        gradients = [
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self.parameters
-        ]
-        self.processes.add([*gradients, loss])
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate_at(step.number)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return torch.stack([loss, norm])
+        if not len(step.windows):
+            return torch.zeros((), device=features.device)
+        logits = self.head(features[step.tokens, self.columns], torch.from_numpy(step.windows.lengths))
+        scored = to_device(step.windows.scored_places(), features.device)
+        counts = torch.from_numpy(step.windows.scored_counts)
+        return self.head.loss(logits[scored], tags[self.head.tags][step.scored], counts) / step.count
+
+    def sum_gradients(self, loss: torch.Tensor) -> None:
+        """Replace the gradients, and the loss, with their sums over all processes."""
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.processes.add([*(parameter.grad for parameter in self.parameters), loss])
 
     def state(self) -> dict[str, torch.Tensor]:
         """All that a later process needs to go on, as named tensors."""

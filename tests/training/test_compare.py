@@ -1,7 +1,6 @@
 """Which head and which layers: promises of compare.py, against evaluate.py's figures and the data themselves."""
 
 import json
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from pii.heads.heads import DOCUMENTED, STRONG
 from pii.heads.tagging import Tagger
 from pii.processes import Processes
 from pii.training import compare, plans
+from pii.training.config import AUTO, TrainingConfig
 from pii.training.runs import load_run, read_config
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.test_evaluate import prepare_to
@@ -102,13 +102,20 @@ def test_layers_to_try_exist_and_the_default_is_among_them(depth, default):
 
 
 @pytest.fixture
-def arguments() -> Namespace:
-    flags = ["--batch-size", "4", "--gradient-accumulation-steps", "2", "--max-length", "16", "--layers", "auto"]
-    return train.parse_arguments([*flags, "--heads", STRONG, "--seed", "3", "--strong-learning-rate", "0.01"])
+def config() -> TrainingConfig:
+    return TrainingConfig(
+        heads=[STRONG],
+        batch_size=4,
+        gradient_accumulation_steps=2,
+        max_length=16,
+        layers=AUTO,
+        seed=3,
+        strong_learning_rates=[0.01],
+    )
 
 
 def test_layers_are_chosen_from_training_rows_alone_and_always_the_same(
-    backbone, data, arguments, monkeypatch, tmp_path, capsys
+    backbone, data, config, monkeypatch, tmp_path, capsys
 ):
     rows = PreparedSplit(data, "train")
     windows = make_windows(rows.example_offsets, 16)
@@ -123,7 +130,7 @@ def test_layers_are_chosen_from_training_rows_alone_and_always_the_same(
         return fits[-1]
 
     monkeypatch.setattr(compare, "quick_fit", record)
-    chosen = compare.choose_layers(decoder, rows, windows, arguments, ALONE)
+    chosen = compare.choose_layers(decoder, rows, windows, config, ALONE, train.take_step)
     assert chosen in compare.layer_sets(DEPTH) and opened == []
     assert [trainee.plan.layers for trainee in fits] == compare.layer_sets(DEPTH)
     for trainee in fits:  # every step that was planned was made: the learning rate has come down
@@ -136,7 +143,7 @@ def test_layers_are_chosen_from_training_rows_alone_and_always_the_same(
     }
     assert [list(layers) for layers in scores] == compare.layer_sets(DEPTH)
     assert scores[tuple(chosen)] == max(scores.values())
-    assert compare.choose_layers(decoder, rows, windows, arguments, ALONE) == chosen
+    assert compare.choose_layers(decoder, rows, windows, config, ALONE, train.take_step) == chosen
     assert capsys.readouterr().out == printed
 
 

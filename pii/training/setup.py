@@ -1,0 +1,63 @@
+"""What stands ready before the first step: the backbone as far as some head reads it, and a cache for its features."""
+
+import time
+from pathlib import Path
+
+from pii.corpus.store import PreparedSplit
+from pii.corpus.windows import Windows
+from pii.decoder.backbone import backbone_depth, check_vocabulary, compile_layers, cut_layers, load_backbone
+from pii.decoder.features import Cache, Reader, choose_cache
+from pii.decoder.precision import backbone_dtype
+from pii.processes import Processes
+from pii.training.compare import TakeStep, choose_layers
+from pii.training.config import TrainingConfig
+from pii.training.plans import strong_layers
+
+
+def build_reader(
+    backbone_name: str,
+    precision: str,
+    compiled: bool,
+    config: TrainingConfig,
+    split: PreparedSplit,
+    windows: Windows,
+    processes: Processes,
+    take_step: TakeStep,
+) -> tuple[Reader, list[int]]:
+    """The backbone as far as some head reads it, and the layers of the strong head: with layers AUTO, those that small
+    heads trained by `take_step` like best. On a GPU the decoder layers are `compiled`. Raises UserError."""
+    depth = backbone_depth(backbone_name)
+    layers = strong_layers(config.layers, depth)
+    lowest = depth if config.trains_documented or not layers else max(layers)
+    dtype = backbone_dtype(processes.device)
+    backbone = load_backbone(backbone_name, dtype, layers=lowest, precision=precision, device=processes.device)
+    check_vocabulary(backbone, split.meta["tokenizer"])
+    if config.trains_strong and not layers:
+        layers = choose_layers(backbone, split, windows, config, processes, take_step)
+        if not config.trains_documented:
+            cut_layers(backbone, max(layers))
+    read = {depth} if config.trains_documented else set()
+    read |= set(layers) if config.trains_strong else set()
+    reader = Reader(backbone, sorted(read), config.tokens_per_forward)
+    if processes.device.type == "cuda" and compiled:
+        started = time.perf_counter()
+        compile_layers(backbone)
+        reader(split.tokens["token_ids"], windows[:64]).sum().item()  # the compiler works on the first batches
+        processes.print(f"compiled the backbone's layers in {time.perf_counter() - started:.1f} s")
+    return reader, layers
+
+
+def build_cache(
+    kind: str, folder: Path, reader: Reader, windows: Windows, epochs: int, processes: Processes
+) -> Cache | None:
+    """Where the features of this process's windows wait for the epochs after the first: `kind` is one of CACHES, a
+    file would lie in `folder`. None where nothing is kept. Raises UserError where they do not fit."""
+    if epochs == 1:
+        return None
+    own = windows[processes.own(len(windows))]
+    size = int(windows.lengths.sum()) * reader.width * reader.backbone.dtype.itemsize  # all processes share a machine
+    kind = choose_cache(kind, size, folder)
+    processes.print(f"cache: {size / 2**30:.2f} GiB of features, {kind}")
+    if kind == "none":
+        return None
+    return Cache(own, reader.width, reader.backbone.dtype, folder if kind == "disk" else None)
