@@ -17,6 +17,8 @@ fuzz: .venv/installed
 lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	.venv/bin/mypy
 
 # known vulnerabilities of what requirements*.txt brought here; it asks PyPI
 audit: .venv/installed

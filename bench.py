@@ -27,9 +27,9 @@ from pii.device import choose_device, device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, STRONG
 from pii.processes import Processes
 from pii.training.config import TrainingConfig
-from pii.training.journal import Journal
+from pii.training.monitor import Monitor
 from pii.training.plans import Plan, default_layers
-from pii.training.trainee import Trainee
+from pii.training.trainer import HeadTrainer
 
 ROUNDS = 3  # of each way, in turn; the median ratio counts, since machines are shared and noisy
 ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many
@@ -282,12 +282,12 @@ def run_engine(
     started = time.perf_counter()
     reader = Reader(backbone, layers, arguments.tokens_per_forward)
     steps = -(-len(windows) // config.windows_a_step)
-    trainees = []
+    trainers = []
     for kind, layers, head in heads:
         plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)
-        trainees.append(Trainee(plan, reader, split.num_labels, 0, 1.0, alone))
+        trainers.append(HeadTrainer(plan, reader, split.num_labels, 0, 1.0, alone))
     with contextlib.redirect_stdout(io.StringIO()):
-        train.train(trainees, reader, split, windows, config, alone, Journal(trainees), folder / "run")
+        train.train(trainers, reader, split, windows, config, alone, Monitor(trainers), folder / "run")
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started

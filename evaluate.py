@@ -23,7 +23,7 @@ from pii.scoring.judge import (
     read_scores,
 )
 from pii.training.runs import OPERATING_POINTS, choose_head, load_run, stored_bias
-from pii.untrusted import inside, read_json
+from pii.untrusted import read_json, safe_join
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -109,7 +109,7 @@ def store_operating_point(run: Path, head: str, target_recall: float, point: dic
     """Keep the point in the run folder, for predict.py --target-recall; other heads' points stay."""
     path = run / OPERATING_POINTS
     try:
-        stored = read_json(inside(run, OPERATING_POINTS))
+        stored = read_json(safe_join(run, OPERATING_POINTS))
     except (OSError, ValueError):
         stored = {}
     kept = stored if isinstance(stored, dict) else {}  # what someone else wrote there may be anything

@@ -21,11 +21,11 @@ from pii.processes import Processes
 from pii.training import runs
 from pii.training.compare import compare_heads
 from pii.training.config import TrainingConfig
-from pii.training.journal import Journal, Validation, check_tensorboard
+from pii.training.monitor import Monitor, Validation, check_tensorboard
 from pii.training.plans import STRONG_STEPS, Plan, plan_heads
 from pii.training.setup import build_cache, build_reader
-from pii.training.steps import Step, stretches, tags_of
-from pii.training.trainee import Trainee
+from pii.training.steps import Step, step_groups, tags_of
+from pii.training.trainer import HeadTrainer
 
 # optimizer steps whose features are computed together: the backbone waits for no optimizer, and the more windows are
 # sorted by length at a time, the less padding is left
@@ -54,16 +54,18 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
             clear_leftovers(arguments.output)
         processes.print(f"{arguments.output} is complete: nothing to resume")
         return
-    trainees = [Trainee(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes) for plan in plans]
-    for trainee in trainees if arguments.start_from else []:
-        runs.start_from(arguments.start_from, trainee, split)
+    trainers = [
+        HeadTrainer(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes) for plan in plans
+    ]
+    for trainer in trainers if arguments.start_from else []:
+        runs.start_from(arguments.start_from, trainer, split)
     processes.print(describe(reader, split, windows, plans, arguments))
 
     with runs.run_folder(arguments.output, processes) as folder:
         loaded = time.perf_counter()
-        journal = build_journal(trainees, reader, arguments, processes)
+        monitor = build_monitor(trainers, reader, arguments, processes)
         place = (arguments.output, belongs_to, arguments.resume)
-        summary = train(trainees, reader, split, windows, config, processes, journal, *place)
+        summary = train(trainers, reader, split, windows, config, processes, monitor, *place)
         seconds = time.perf_counter() - loaded
         summary |= {
             "seconds": round(seconds, 2),
@@ -71,25 +73,25 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
             "tokens_per_second": round(summary["tokens"] / seconds, 1),
             "peak_memory_gib": round(peak_memory(processes.device), 2),
             "device": device_name(processes.device),
-            "processes": processes.world,
+            "processes": processes.world_size,
             "belongs_to": belongs_to,
         }
-        taggers = {trainee.plan.name: Tagger(trainee.head, reader, trainee.plan.layers) for trainee in trainees}
+        taggers = {trainer.plan.name: Tagger(trainer.head, reader, trainer.plan.layers) for trainer in trainers}
         summary["validation"], best = compare_heads(taggers, arguments.data, config.max_length, processes)
         if processes.rank == 0:
-            runs.write(folder, trainees, best, summary, reader, split, flags_of(arguments))
+            runs.write(folder, trainers, best, summary, reader, split, flags_of(arguments))
     if processes.rank == 0:
         print_summary(summary, best, arguments)
 
 
 def train(
-    trainees: Sequence[Trainee],
+    trainers: Sequence[HeadTrainer],
     reader: Reader,
     split: PreparedSplit,
     windows: Windows,
     config: TrainingConfig,
     processes: Processes,
-    journal: Journal,
+    monitor: Monitor,
     output: Path,
     belongs_to: str = "",
     resume: bool = False,
@@ -98,90 +100,90 @@ def train(
     is averaged over their scored tokens: the gradient of the accumulated batches. Returns the summary's figures.
 
     The state goes to `output` as that of the run `belongs_to`; with `resume` the training goes on from there."""
-    epochs = max(trainee.plan.epochs for trainee in trainees)
+    epochs = max(trainer.plan.epochs for trainer in trainers)
     cache = build_cache(config.cache, output.parent, reader, windows, epochs, processes)
-    done = saved = runs.load_state(output, trainees, belongs_to) if resume else 0  # steps
+    done = saved = runs.load_state(output, trainers, belongs_to) if resume else 0  # steps
     ahead = STEPS_AHEAD.get(processes.device.type, 16)
     tokens, token_ids = 0, split.tokens["token_ids"]
     total = epochs * int(windows.scored_counts.sum())
-    with progress("train", total, quiet=processes.rank > 0) as bar, journal:
+    with progress("train", total, quiet=processes.rank > 0) as bar, monitor:
         for epoch in range(epochs):
-            active = [trainee for trainee in trainees if epoch < trainee.plan.epochs]
-            for steps, chosen in stretches(windows, epoch, config.windows_a_step, ahead, config.seed, processes):
+            active = [trainer for trainer in trainers if epoch < trainer.plan.epochs]
+            for steps, chosen in step_groups(windows, epoch, config.windows_a_step, ahead, config.seed, processes):
                 bar.update(sum(step.count for step in steps))
                 if steps[-1].number <= done and (epoch or not cache):
                     continue
 
                 # forward ahead of the optimizer: the backbone is frozen, so one pass serves many steps and all heads
-                places = chosen // processes.world  # among this process's windows
+                places = chosen // processes.world_size  # among this process's windows
                 if epoch and cache:
                     features = cache.read(places, reader.device)
                 else:
                     features = reader(token_ids, windows[chosen])  # [tokens, width]
                     if cache:
                         cache.write(places, features)
-                steps = [step for step in steps if step.number > done]  # another device's stretches end elsewhere
+                steps = [step for step in steps if step.number > done]  # another device's groups end elsewhere
                 if not steps:
                     continue
                 if steps[0].number == 1:
-                    for trainee in trainees:
-                        trainee.standardise(features)
+                    for trainer in trainers:
+                        trainer.standardise(features)
 
                 # the heads take the documented steps in the documented order
-                tags = tags_of(split, windows[chosen], {trainee.head.tags for trainee in active})  # [scored tokens]
-                for trainee in active:
-                    assert tags[trainee.head.tags].max(initial=0) < trainee.head.num_tags, "a label beyond the head's"
+                tags = tags_of(split, windows[chosen], {trainer.head.tags for trainer in active})  # [scored tokens]
+                for trainer in active:
+                    assert tags[trainer.head.tags].max(initial=0) < trainer.head.num_tags, "a label beyond the head's"
                 tags = {scheme: to_device(array, reader.device) for scheme, array in tags.items()}
-                log = [take_step(trainee, step, features, tags) for step in steps for trainee in active]
+                log = [take_step(trainer, step, features, tags) for step in steps for trainer in active]
                 log = fetch(torch.stack([*log, features.isfinite().all().expand(2)]))
-                del features  # or two stretches' would be held at once
+                del features  # or two groups' would be held at once
 
-                journal.add(log, steps, active)  # stops at a loss or a gradient that is not finite
-                bar.set_postfix_str(journal.losses(), refresh=False)
+                monitor.add(log, steps, active)  # stops at a loss or a gradient that is not finite
+                bar.set_postfix_str(monitor.losses(), refresh=False)
                 tokens += sum(step.count for step in steps)
                 if steps[-1].number - saved >= config.save_every:
-                    journal.settle()
+                    monitor.settle()
                     saved = steps[-1].number
                     if processes.rank == 0:
-                        runs.save_state(output, saved, trainees, belongs_to)
+                        runs.save_state(output, saved, trainers, belongs_to)
     return {
-        "steps": max(len(trainee.log) for trainee in trainees),
+        "steps": max(len(trainer.log) for trainer in trainers),
         "examples": len(split),
         "windows": len(windows),
         "tokens": tokens,
-        "final_loss": trainees[0].log[-1][0],
-        "heads": {t.plan.name: {"steps": len(t.log), "final_loss": t.log[-1][0]} for t in trainees},
+        "final_loss": trainers[0].log[-1][0],
+        "heads": {t.plan.name: {"steps": len(t.log), "final_loss": t.log[-1][0]} for t in trainers},
     }
 
 
-def take_step(trainee: Trainee, step: Step, features: torch.Tensor, tags: dict[str, torch.Tensor]) -> torch.Tensor:
+def take_step(trainer: HeadTrainer, step: Step, features: torch.Tensor, tags: dict[str, torch.Tensor]) -> torch.Tensor:
     """One clipped AdamW step → [loss, gradient norm], on the device; `features` [tokens, width] and `tags` [scored
-    tokens] of each scheme, both of the step's stretch. The loss is averaged over the scored tokens of all accumulated
+    tokens] of each scheme, both of the step's group. The loss is averaged over the scored tokens of all accumulated
     batches, on all processes: no batch counts more than its tokens."""
-    trainee.seed_step(step.number, trainee.processes.rank)  # of dropout
-    loss = trainee.loss(step, features, tags)
+    trainer.seed_step(step.number, trainer.processes.rank)  # of dropout
+    loss = trainer.loss(step, features, tags)
     if loss.requires_grad:  # this process may have no windows in a small step
         loss.backward()
     loss = loss.detach()
-    trainee.sum_gradients(loss)
-    norm = torch.nn.utils.clip_grad_norm_(trainee.parameters, trainee.max_grad_norm)
-    for group in trainee.optimizer.param_groups:
-        group["lr"] = trainee.plan.learning_rate_at(step.number)
-    trainee.optimizer.step()
-    trainee.optimizer.zero_grad()
+    trainer.sum_gradients(loss)
+    norm = torch.nn.utils.clip_grad_norm_(trainer.parameters, trainer.max_grad_norm)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = trainer.plan.learning_rate_at(step.number)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
     return torch.stack([loss, norm])
 
 
-def build_journal(
-    trainees: Sequence[Trainee], reader: Reader, arguments: argparse.Namespace, processes: Processes
-) -> Journal:
+def build_monitor(
+    trainers: Sequence[HeadTrainer], reader: Reader, arguments: argparse.Namespace, processes: Processes
+) -> Monitor:
     """Where the steps are noted; the first process alone looks at validation rows and writes to TensorBoard."""
     if processes.rank:
-        return Journal(trainees)
+        return Monitor(trainers)
     validation = Validation(reader, arguments.data, arguments.max_length, arguments.seed)
     # beside the run folder, which is replaced as a whole
     board = arguments.output.parent / "tensorboard" / arguments.output.name if arguments.tensorboard else None
-    return Journal(trainees, validation, board)
+    return Monitor(trainers, validation, board)
 
 
 def check_data(split: PreparedSplit, windows: Windows, folder: Path) -> None:

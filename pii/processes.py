@@ -17,7 +17,7 @@ class Processes:
     """This process among those that work on one command."""
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
 
     @classmethod
@@ -51,25 +51,25 @@ class Processes:
 
     def own(self, count: int) -> np.ndarray:
         """Which of `count` things are this process's: every world-th one."""
-        return np.arange(self.rank, count, self.world)
+        return np.arange(self.rank, count, self.world_size)
 
-    def add(self, tensors: Sequence[torch.Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace each tensor with its sum over all processes: in one exchange, as they are small."""
-        if self.world == 1:
+        if self.world_size == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         distributed.all_reduce(flat)
         for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here."""
-        if self.world > 1:
+        if self.world_size > 1:
             distributed.barrier()
 
-    def gather(self, own: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
+    def all_gather(self, own: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
         """Every process's array, on every process: `own` [counts[rank], ...] of one dtype and width."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [own]
         parts = [torch.from_numpy(np.zeros((count, *own.shape[1:]), own.dtype)) for count in counts]
         parts[self.rank] = torch.from_numpy(np.ascontiguousarray(own))

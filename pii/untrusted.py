@@ -11,7 +11,7 @@ from pii.common import UserError
 JSON_BYTES, JSON_LEVELS = 1 << 26, 100  # of a file that describes data or a run, at most
 
 
-def inside(folder: Path, *names: str) -> Path:
+def safe_join(folder: Path, *names: str) -> Path:
     """The path of a file or folder in a folder that someone else may have made, there or not.
 
     Raises UserError where a symbolic link leads out of the folder, and at a pipe or device, which would never end.

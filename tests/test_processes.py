@@ -67,7 +67,7 @@ def in_processes(world: int, call: Callable[[Processes], object], folder: Path) 
 
     def child(rank: int) -> None:
         with Processes.join("cpu") as processes:
-            assert (processes.rank, processes.world, processes.device) == (rank, world, CPU)
+            assert (processes.rank, processes.world_size, processes.device) == (rank, world, CPU)
             torch.save(call(processes), folder / f"{rank}.pt")
 
     assert start_processes(world, child, folder) == [0] * world, [p.read_text() for p in folder.glob("*.err")]
@@ -82,7 +82,7 @@ def test_without_torchrun_there_is_one_process(monkeypatch):
     with Processes.join("cpu") as processes:
         assert processes == ALONE
         assert not torch.distributed.is_initialized()
-        processes.wait()
+        processes.barrier()
 
 
 def test_one_process_adds_and_gathers_its_own(capsys):
@@ -109,7 +109,7 @@ def test_each_thing_belongs_to_exactly_one_process_in_even_shares(world, count):
 def test_sums_are_over_all_processes_and_the_same_on_each(tmp_path):
     def add(processes: Processes) -> list[torch.Tensor]:
         tensors = [torch.full((2, 3), 1.0 + processes.rank), torch.tensor(10.0 * processes.rank), torch.zeros(0)]
-        processes.add(tensors)
+        processes.all_reduce(tensors)
         return tensors
 
     for matrix, number, nothing in in_processes(3, add, tmp_path / "processes"):
@@ -121,7 +121,7 @@ def test_arrays_are_gathered_in_the_order_of_the_ranks_even_empty_ones(tmp_path)
 
     def gather(processes: Processes) -> list[np.ndarray]:
         own = np.full((3, 4), processes.rank, np.float32)[: counts[processes.rank], ::2]  # not contiguous
-        return processes.gather(own, counts)
+        return processes.all_gather(own, counts)
 
     for parts in in_processes(3, gather, tmp_path / "processes"):
         assert [part.shape for part in parts] == [(2, 2), (0, 2), (3, 2)]
@@ -131,7 +131,7 @@ def test_arrays_are_gathered_in_the_order_of_the_ranks_even_empty_ones(tmp_path)
 def test_only_the_first_process_prints_and_all_can_wait(tmp_path):
     def talk(processes: Processes) -> None:
         processes.print(f"I am {processes.rank}")
-        processes.wait()
+        processes.barrier()
 
     in_processes(2, talk, tmp_path)
     assert [(tmp_path / f"{rank}.out").read_text() for rank in (0, 1)] == ["I am 0\n", ""]

@@ -1,4 +1,4 @@
-"""The training loop: promises of train.py and trainee.py, kept with a tiny random backbone on real Tekken tokens."""
+"""The training loop: promises of train.py and trainer.py, kept with a tiny random backbone on real Tekken tokens."""
 
 import argparse
 import copy
@@ -31,9 +31,9 @@ from dataset import PIITokenDataset
 from pii import common
 from pii.decoder import features
 from pii.heads.crf import Crf
-from pii.training import journal, runs, setup
+from pii.training import monitor, runs, setup
 from pii.training.plans import Plan
-from pii.training.trainee import Trainee
+from pii.training.trainer import HeadTrainer
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.heads.test_crf import loss_by_textbook
 
@@ -280,13 +280,13 @@ def plain_loop(
 @pytest.fixture
 def untrained(monkeypatch) -> list[torch.nn.Module]:
     """A copy of each head that a command starts from, in order."""
-    heads, make = [], Trainee.__init__
+    heads, make = [], HeadTrainer.__init__
 
     def spy(self, *arguments):
         make(self, *arguments)
         heads.append(copy.deepcopy(self.head))
 
-    monkeypatch.setattr(Trainee, "__init__", spy)
+    monkeypatch.setattr(HeadTrainer, "__init__", spy)
     return heads
 
 
@@ -664,7 +664,7 @@ def test_validation_f1_is_taken_down_along_the_steps_of_each_head(command, tmp_p
     for head in HEADS:
         steps = [record for record in metrics_of(tmp_path / "run") if record["head"] == head]
         checks = [(record["step"], record["validation_strict_f1"]) for record in steps if len(record) == 7]
-        assert 5 <= len(checks) <= journal.CHECKS and checks[-1][0] == len(steps)
+        assert 5 <= len(checks) <= monitor.CHECKS and checks[-1][0] == len(steps)
         # the same rows as at the end, all eight of them
         assert checks[-1][1] == pytest.approx(summary["validation"][head]["strict"], abs=1e-12)
         assert len({strict for _, strict in checks}) > 1
@@ -703,7 +703,7 @@ def test_tensorboard_gets_what_the_metrics_hold(command, tmp_path):
 
 
 def test_without_tensorboard_its_flag_is_refused_in_one_line(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(journal.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(monitor.importlib.util, "find_spec", lambda _: None)
     command(tmp_path / "run", tensorboard=True)
     assert command.code == 2 and "pip install tensorboard" in command.error()
 
@@ -899,7 +899,7 @@ def test_no_step_is_without_a_token_to_learn_from(prepare_rows, command, tmp_pat
 @pytest.mark.parametrize("head", HEADS)
 def test_a_head_that_was_saved_and_loaded_gives_the_same_logits_to_the_bit(command, tmp_path, monkeypatch, head):
     kept, save = [], runs.save_head
-    monkeypatch.setattr(runs, "save_head", lambda trainee, folder: kept.append(trainee.head) or save(trainee, folder))
+    monkeypatch.setattr(runs, "save_head", lambda trainer, folder: kept.append(trainer.head) or save(trainer, folder))
     flags = {"strong_epochs": 1} if head == "strong" else {}
     assert command(tmp_path / "run", heads=head, learning_rate=0.01, **flags) == 0
     loaded, _ = runs.load_run(tmp_path / "run", torch.device("cpu"))
@@ -999,7 +999,7 @@ def short_stretches(monkeypatch) -> None:
 
 @pytest.fixture(scope="session")
 def in_short_stretches(trained) -> Callable[..., Path]:
-    """`trained` with the stretches of the fixture above: the strong head is standardised on the first one."""
+    """`trained` with the groups of steps of the fixture above: the strong head is standardised on the first one."""
 
     def train_it(**flags) -> Path:
         with pytest.MonkeyPatch.context() as patch:
@@ -1020,7 +1020,7 @@ def dropped_out(**flags) -> dict:
     [
         (at(1, runs, "save_state"), dropped_out(epochs=2)),
         (at(3, runs, "save_state"), dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),
-        (at(11, train, "take_step"), dropped_out(epochs=2)),  # in the middle of a stretch of the first epoch
+        (at(11, train, "take_step"), dropped_out(epochs=2)),  # in the middle of a group of the first epoch
         (at(55, train, "take_step"), dropped_out(heads=HEADS, epochs=3, strong_epochs=2)),  # of a later epoch
         (at(2, features.Cache, "read"), dropped_out(heads="strong", strong_epochs=2, cache="disk")),
         (at(10, runs, "save_state"), dropped_out(heads="strong", strong_epochs=2, cache="none")),

@@ -15,7 +15,7 @@ import numpy as np
 
 from pii.common import UserError
 from pii.corpus.spans import ranges, starts_of
-from pii.untrusted import inside, read_json
+from pii.untrusted import read_json, safe_join
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
@@ -112,7 +112,7 @@ class Split:
     """One split of prepared data, memory-mapped. Raises UserError where files are missing or do not fit together."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = inside(folder.parent, folder.name)
+        self.folder = safe_join(folder.parent, folder.name)
         self.tokens = {name: self._load(name, dtype) for name, dtype in TOKEN_COLUMNS.items()}
         self.language = self._load("language", LANGUAGE)
         if not all(are_ascii(self.language[i : i + 2**20]) for i in range(0, len(self.language), 2**20)):
@@ -129,7 +129,7 @@ class Split:
         self.span_offsets = self._offsets("span_offsets", len(self.spans))
 
     def _path(self, name: str) -> Path:
-        return inside(self.folder.parent, self.folder.name, name)  # a link to the other split is fine
+        return safe_join(self.folder.parent, self.folder.name, name)  # a link to the other split is fine
 
     def _load(self, name: str, dtype: np.dtype, width: tuple[int, ...] = ()) -> np.ndarray:
         path = self._path(f"{name}.npy")
@@ -264,7 +264,7 @@ def are_ascii(strings: np.ndarray) -> bool:
 
 def read_meta(folder: Path) -> dict:
     """meta.json of a prepared folder. Raises UserError."""
-    path = inside(folder, "meta.json")
+    path = safe_join(folder, "meta.json")
     try:
         meta = read_json(path)
         version, labels, tokenizer = meta["format_version"], meta["labels"], meta["tokenizer"]

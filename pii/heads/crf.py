@@ -31,10 +31,10 @@ class Crf(nn.Module):
         return Transitions(leave, enter, stay)
 
     def loss(self, scores: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """-log p(tags | scores), summed over stretches of text that stand one after the other.
+        """-log p(tags | scores), summed over sequences of text that stand one after the other.
 
-        scores [tokens, tags] float32, tags [tokens] int64, counts [stretches] int64 on the CPU, none of them 0. A
-        stretch can start within a span: any tag may come first there, and one that continues a span costs no move.
+        scores [tokens, tags] float32, tags [tokens] int64, counts [sequences] int64 on the CPU, none of them 0. A
+        sequence can start within a span: any tag may come first there, and one that continues a span costs no move.
 
         d log Z / d score is the score's expected count: the gradient is that of the mean score of all paths, whose
         probabilities are computed without gradients.
@@ -47,7 +47,7 @@ class Crf(nn.Module):
         return mean_score + (log_partition - mean_score).detach() - self.path_score(scores, tags, counts)
 
     def path_score(self, scores: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """The score of the given tags, summed over the stretches; arguments as of `loss`."""
+        """The score of the given tags, summed over the sequences; arguments as of `loss`."""
         is_first = torch.zeros(len(tags), dtype=torch.bool)
         is_first[counts.cumsum(0) - counts] = True
         is_first, before = is_first.to(tags.device), tags.roll(1)
@@ -61,10 +61,10 @@ class Crf(nn.Module):
     def expectations(
         self, scores: torch.Tensor, counts: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """log Z, summed over the stretches; p(tag) of each token [tokens, tags]; and for each tag how often it is
+        """log Z, summed over the sequences; p(tag) of each token [tokens, tags]; and for each tag how often it is
         expected to be followed by its span's continuation, and by another tag: [tags] each.
 
-        Forward and backward sums (Rabiner 1989) go through the stretches in one loop, the backward ones from the ends:
+        Forward and backward sums (Rabiner 1989) go through the sequences in one loop, the backward ones from the ends:
         their step is the same with the table of moves transposed.
         """
         ends = counts.cumsum(0)

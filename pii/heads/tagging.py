@@ -23,8 +23,8 @@ from pii.heads.heads import BIO
 from pii.heads.viterbi import viterbi
 
 WINDOWS_A_CHUNK = 256  # whose features are held at a time in prediction
-STRETCH = 512  # tokens that are decoded as one path; a longer text is many of them, side by side
-STRETCHES_A_CHUNK = 1024  # that are decoded at a time
+SEQUENCE_TOKENS = 512  # tokens that are decoded as one path; a longer text is many of them, side by side
+SEQUENCES_A_CHUNK = 1024  # that are decoded at a time
 
 
 class Tagged(NamedTuple):
@@ -70,24 +70,24 @@ class Tagger:
 
         Plain tags: the best one of each token. Begin-aware tags: the best path that makes sense.
 
-        A text of more than STRETCH tokens is decoded in stretches that overlap by a quarter (make_windows): each token
-        is decided by the text alone, in sight of 86 tokens before it and 42 after it at least. That gives the best path
+        A text of more than SEQUENCE_TOKENS tokens is decoded in sequences that overlap by a quarter (make_windows):
+        each token is decided by the text alone, in sight of 86 tokens before it and 42 after it at least. That gives the best path
         of the whole text, and spans of any length whole, unless a choice hangs on tokens further off, which takes
         paths that are equally good for that long. There a tag may continue nothing; it counts as a begin.
         """
-        stretches = make_windows(starts_of(token_counts), STRETCH)
-        chunks = [stretches[i : i + STRETCHES_A_CHUNK] for i in range(0, len(stretches), STRETCHES_A_CHUNK)]
-        return Tagged.of([self.decode_stretches(scores[chunk.tokens()], chunk, bias) for chunk in chunks])
+        sequences = make_windows(starts_of(token_counts), SEQUENCE_TOKENS)
+        chunks = [sequences[i : i + SEQUENCES_A_CHUNK] for i in range(0, len(sequences), SEQUENCES_A_CHUNK)]
+        return Tagged.of([self.decode_sequences(scores[chunk.tokens()], chunk, bias) for chunk in chunks])
 
-    def decode_stretches(self, scores: np.ndarray, stretches: Windows, bias: float) -> Tagged:
-        """The tags of the tokens that the stretches score, from the scores of all that they hold."""
+    def decode_sequences(self, scores: np.ndarray, sequences: Windows, bias: float) -> Tagged:
+        """The tags of the tokens that the sequences score, from the scores of all that they hold."""
         biased = scores.copy()
         biased[:, OUTSIDE_ID] -= bias
-        places = stretches.scored_places()
+        places = sequences.scored_places()
         if self.head.tags != BIO:
             label_ids = biased.argmax(axis=1)[places].astype(np.uint16)
             return Tagged(label_ids, np.zeros(len(places), bool), np.exp(scores[places, label_ids]))
-        tags = viterbi(biased, stretches.lengths, self.transitions)[places]
+        tags = viterbi(biased, sequences.lengths, self.transitions)[places]
         label_ids = labels_of_tags(tags)
         first = np.maximum(2 * label_ids.astype(np.int64) - 1, 0)  # O has one tag, every label two
         both = np.exp(scores[places, first]) + np.where(first > 0, np.exp(scores[places, first + (first > 0)]), 0)
@@ -103,18 +103,18 @@ class Tagger:
     ) -> Tagged:
         """Tags of all tokens; `windows` are make_windows' of the texts that start at `offsets` [texts + 1].
 
-        They are those of `decode`, but each stretch is decoded as soon as its scores are there: no text is so long that
-        more of them are held than those of WINDOWS_A_CHUNK windows and a stretch.
+        They are those of `decode`, but each sequence is decoded as soon as its scores are there: no text is so long
+        that more of them are held than those of WINDOWS_A_CHUNK windows and a sequence.
         """
-        stretches = make_windows(offsets, STRETCH)
+        sequences = make_windows(offsets, SEQUENCE_TOKENS)
         parts, held, begin = [], np.zeros((0, self.head.num_tags), np.float32), int(offsets[0])
         for (scores,) in score_chunks([self], token_ids, windows, progress):
             held = np.concatenate([held, scores])
             end = begin + len(held)
-            ready = stretches[: np.searchsorted(stretches.stop, end, side="right")]
-            parts.append(self.decode_stretches(held[ready.tokens() - begin], ready, bias))
-            stretches = stretches[len(ready) :]
-            needed = int(stretches.start[0]) if len(stretches) else end
+            ready = sequences[: np.searchsorted(sequences.stop, end, side="right")]
+            parts.append(self.decode_sequences(held[ready.tokens() - begin], ready, bias))
+            sequences = sequences[len(ready) :]
+            needed = int(sequences.start[0]) if len(sequences) else end
             held, begin = held[needed - begin :], needed
         return Tagged.of(parts)
 

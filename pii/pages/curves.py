@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from pii.pages import charts
-from pii.training.trainee import Trainee
+from pii.training.trainer import HeadTrainer
 
 POINTS = 400  # of a curve at most; more steps than that are averaged
 
 Curve = tuple[Sequence[float], Sequence[float]]  # x [n], y [n]
 
 
-def write_curves(path: Path, trainees: Sequence[Trainee]) -> None:
+def write_curves(path: Path, trainers: Sequence[HeadTrainer]) -> None:
     """An SVG file: loss, gradient norm and validation F1 of each head over its steps."""
-    logs = {trainee.plan.name: np.array(trainee.log) for trainee in trainees}
-    checks = {trainee.plan.name: np.array(trainee.checks).T for trainee in trainees if trainee.checks}
+    logs = {trainer.plan.name: np.array(trainer.log) for trainer in trainers}
+    checks = {trainer.plan.name: np.array(trainer.checks).T for trainer in trainers if trainer.checks}
     curves = {
         "training loss": {name: averaged(log[:, 0]) for name, log in logs.items()},
         "gradient norm before clipping": {name: averaged(log[:, 1]) for name, log in logs.items()},

@@ -179,7 +179,7 @@ class Texts:
         """Take in the text around an error: its place in `drawn`, and the numbers there of its gold and its predicted
         span, given their `numbers` in the row; -1 for none."""
         text = self._texts[row]
-        start, stop = stretch(len(text), *(spans[0] or spans[1])[:2])
+        start, stop = excerpt(len(text), *(spans[0] or spans[1])[:2])
         lines, marks = [], []
         for (of_all, starts), span, number in zip(self._sides, spans, numbers, strict=True):
             of_row = of_all[starts[row] : starts[row + 1]]
@@ -193,7 +193,7 @@ class Texts:
         return [self._places[key], *marks]
 
 
-def stretch(length: int, start: int, end: int) -> tuple[int, int]:
+def excerpt(length: int, start: int, end: int) -> tuple[int, int]:
     """Where to cut a text of `length` characters around a span: all of it, or AROUND characters on each side."""
     if length <= WHOLE_ROW:
         return 0, length

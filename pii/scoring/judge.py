@@ -33,17 +33,17 @@ def read_scores(
 ) -> list[np.ndarray]:
     """Each tagger's scores of every token of the split: [tokens, tags] float32. The processes share the rows."""
     windows = make_windows(split.example_offsets, max_length)
-    shares = [windows[windows.row % processes.world == rank] for rank in range(processes.world)]
+    shares = [windows[windows.row % processes.world_size == rank] for rank in range(processes.world_size)]
     own, token_ids = shares[processes.rank], split.tokens["token_ids"]
     with progress("evaluate", int(own.scored_counts.sum()), quiet=processes.rank > 0) as bar:
         scores = all_scores(taggers, token_ids, own, bar.update)
-    if processes.world == 1:
+    if processes.world_size == 1:
         return scores
     counts = [int(share.scored_counts.sum()) for share in shares]
     whole = []
     for part in scores:
         joined = np.empty((len(token_ids), part.shape[1]), part.dtype)
-        for share, gathered in zip(shares, processes.gather(part, counts), strict=True):
+        for share, gathered in zip(shares, processes.all_gather(part, counts), strict=True):
             joined[share.scored_tokens()] = gathered
         whole.append(joined)
     return whole

@@ -24,11 +24,11 @@ from pii.scoring.judge import judge_own, read_scores
 from pii.training.config import TrainingConfig
 from pii.training.plans import Plan, layers_at
 from pii.training.steps import Step, tags_of
-from pii.training.trainee import Trainee
+from pii.training.trainer import HeadTrainer
 
 SAMPLE_ROWS, DEVELOPMENT_SHARE, QUICK_STEPS = 1200, 0.25, 150  # of --layers auto
 
-TakeStep = Callable[[Trainee, Step, torch.Tensor, dict[str, torch.Tensor]], object]  # train.py's optimizer step
+TakeStep = Callable[[HeadTrainer, Step, torch.Tensor, dict[str, torch.Tensor]], object]  # train.py's optimizer step
 
 
 def compare_heads(
@@ -85,8 +85,8 @@ def choose_layers(
     rows, windows_of_row = np.unique(windows.row[development], return_counts=True)
     token_counts = np.add.reduceat(windows.scored_counts[development], starts_of(windows_of_row)[:-1])
     for layers in candidates:
-        trainee = quick_fit(read, layers, cache, split, windows[fit], config, alone, take_step)
-        tagger = Tagger(trainee.head, read, layers)
+        trainer = quick_fit(read, layers, cache, split, windows[fit], config, alone, take_step)
+        tagger = Tagger(trainer.head, read, layers)
         scores = tagger.scores(cache.read(places, processes.device), windows[development])
         tagged = tagger.decode(scores, token_counts)
         score = judge_own(split, tagged, rows)[1]["strict"]["f1"]
@@ -127,7 +127,7 @@ def quick_fit(
     config: TrainingConfig,
     processes: Processes,
     take_step: TakeStep,
-) -> Trainee:
+) -> HeadTrainer:
     """A strong head trained for QUICK_STEPS steps on cached features; `windows` are the first ones of the cache."""
     size = config.windows_a_step
     rng = np.random.default_rng(config.seed)
@@ -136,13 +136,13 @@ def quick_fit(
     orders = [rng.permutation(len(windows)) for _ in range(epochs)]
     rate = config.strong_learning_rates[0]
     plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, config.strong_dropout, scheduled=True)
-    trainee = Trainee(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes)
-    trainee.standardise(cache.read(np.arange(len(windows)), processes.device))
+    trainer = HeadTrainer(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes)
+    trainer.standardise(cache.read(np.arange(len(windows)), processes.device))
     for number in range(1, plan.steps + 1):
         epoch, place = divmod(number - 1, batches)
         batch = orders[epoch][place * size : (place + 1) * size]
         own = windows[batch]
         step = Step(number, own.row, own, slice(None), slice(None), int(own.scored_counts.sum()))
         gold = {BIO: to_device(tags_of(split, own, [BIO])[BIO], processes.device)}
-        take_step(trainee, step, cache.read(batch, processes.device), gold)
-    return trainee
+        take_step(trainer, step, cache.read(batch, processes.device), gold)
+    return trainer

@@ -25,8 +25,8 @@ from pii.heads.tagging import Tagger
 from pii.pages.curves import write_curves
 from pii.processes import Processes
 from pii.training.plans import Plan
-from pii.training.trainee import Trainee
-from pii.untrusted import inside, read_json
+from pii.training.trainer import HeadTrainer
+from pii.untrusted import read_json, safe_join
 
 RUN_VERSION = 3
 CONFIG, SUMMARY, METRICS, CURVES = "config.json", "summary.json", "metrics.jsonl", "curves.svg"
@@ -45,12 +45,12 @@ def run_folder(output: Path, processes: Processes) -> Iterator[Path]:
             yield folder
     else:
         yield output
-    processes.wait()
+    processes.barrier()
 
 
 def write(
     folder: Path,
-    trainees: Sequence[Trainee],
+    trainers: Sequence[HeadTrainer],
     best: str,
     summary: dict,
     reader: Reader,
@@ -58,17 +58,17 @@ def write(
     flags: dict,
 ) -> None:
     """All files of a finished run."""
-    checksums = {trainee.plan.name: save_head(trainee, folder / trainee.plan.name) for trainee in trainees}
-    write_json(folder / CONFIG, run_config(trainees, checksums, best, summary, reader, split, flags))
+    checksums = {trainer.plan.name: save_head(trainer, folder / trainer.plan.name) for trainer in trainers}
+    write_json(folder / CONFIG, run_config(trainers, checksums, best, summary, reader, split, flags))
     write_json(folder / SUMMARY, summary)
     with (folder / METRICS).open("w", encoding="utf-8") as metrics:
-        for record in step_records(trainees):
+        for record in step_records(trainers):
             metrics.write(json.dumps(record) + "\n")
-    write_curves(folder / CURVES, trainees)
+    write_curves(folder / CURVES, trainers)
 
 
 def run_config(
-    trainees: Sequence[Trainee],
+    trainers: Sequence[HeadTrainer],
     checksums: dict[str, str],
     best: str,
     summary: dict,
@@ -91,8 +91,8 @@ def run_config(
         "labels": split.labels,
         "tokenizer": split.meta["tokenizer"],
         "heads": {
-            trainee.plan.name: head_config(trainee, checksums[trainee.plan.name], summary["validation"])
-            for trainee in trainees
+            trainer.plan.name: head_config(trainer, checksums[trainer.plan.name], summary["validation"])
+            for trainer in trainers
         },
         "best": best,
         "max_length": flags["max_length"],
@@ -107,12 +107,12 @@ def run_config(
     }
 
 
-def head_config(trainee: Trainee, sha256: str, validation: dict[str, dict]) -> dict:
-    plan = trainee.plan
+def head_config(trainer: HeadTrainer, sha256: str, validation: dict[str, dict]) -> dict:
+    plan = trainer.plan
     return {
         "kind": plan.kind,
         "layers": plan.layers,
-        "tags": trainee.head.tags,
+        "tags": trainer.head.tags,
         "learning_rate": plan.learning_rate,
         "epochs": plan.epochs,
         "sha256": sha256,
@@ -120,36 +120,36 @@ def head_config(trainee: Trainee, sha256: str, validation: dict[str, dict]) -> d
     }
 
 
-def step_records(trainees: Sequence[Trainee]) -> Iterator[dict]:
+def step_records(trainers: Sequence[HeadTrainer]) -> Iterator[dict]:
     """One a step and head, in the order of the steps; the strict F1 on validation rows where it was looked at."""
-    checks = {trainee.plan.name: dict(trainee.checks) for trainee in trainees}
-    for step in range(max(len(trainee.log) for trainee in trainees)):
-        for trainee in trainees:
-            if step < len(trainee.log):
-                loss, norm, learning_rate = trainee.log[step]
-                steps_an_epoch = trainee.plan.steps // trainee.plan.epochs
-                strict = checks[trainee.plan.name].get(step + 1)
+    checks = {trainer.plan.name: dict(trainer.checks) for trainer in trainers}
+    for step in range(max(len(trainer.log) for trainer in trainers)):
+        for trainer in trainers:
+            if step < len(trainer.log):
+                loss, norm, learning_rate = trainer.log[step]
+                steps_an_epoch = trainer.plan.steps // trainer.plan.epochs
+                strict = checks[trainer.plan.name].get(step + 1)
                 yield {
                     "step": step + 1,
                     "epoch": step // steps_an_epoch,
-                    "head": trainee.plan.name,
+                    "head": trainer.plan.name,
                     "loss": loss,
                     "gradient_norm": norm,
                     "learning_rate": learning_rate,
                 } | ({} if strict is None else {"validation_strict_f1": strict})
 
 
-def save_head(trainee: Trainee, folder: Path) -> str:
+def save_head(trainer: HeadTrainer, folder: Path) -> str:
     """`folder`/head.safetensors: the head's weights, float32. Returns its SHA-256."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainee.head.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainer.head.state_dict().items()}
     save_file(tensors, folder / HEAD)
     return hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
 
 
 def read_config(run: Path) -> dict:
     """config.json of a run folder. Raises UserError."""
-    path = inside(run, CONFIG)
+    path = safe_join(run, CONFIG)
     try:
         config = read_json(path)
         sound = sound_config(config)
@@ -205,7 +205,7 @@ def sound_head(name: str, head: dict) -> bool:
 
 def stored_bias(run: Path, head: str) -> float:
     """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
-    path = inside(run, OPERATING_POINTS)
+    path = safe_join(run, OPERATING_POINTS)
     try:
         bias = float(read_json(path)[head]["bias"])
         if not abs(bias) <= MOST_BIAS:  # with a bias that is no number every token would be O
@@ -253,7 +253,7 @@ def load_run(
 
 def read_head(run: Path, config: dict, head: str, width: int) -> nn.Module:
     """A head of a run on features of this width. Raises UserError."""
-    path = inside(run, head, HEAD)
+    path = safe_join(run, head, HEAD)
     weights = read_weights(path, config["heads"][head].get("sha256"))
     with torch.device("meta"):  # nothing is allocated for shapes that the file does not hold
         built = build_head(config["heads"][head]["kind"], width, len(config["labels"]))
@@ -285,7 +285,7 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
         raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
 
 
-def start_from(run: Path, trainee: Trainee, split: PreparedSplit) -> None:
+def start_from(run: Path, trainer: HeadTrainer, split: PreparedSplit) -> None:
     """Give a head in training the weights of the head of its kind in another run: the best one, else the first.
 
     Tags of labels that both runs know keep their weights, the others stay as new ones are. Raises UserError where the
@@ -293,23 +293,23 @@ def start_from(run: Path, trainee: Trainee, split: PreparedSplit) -> None:
     """
     config = read_config(run)
     names = [config["best"], *config["heads"]]
-    head = next((name for name in names if config["heads"][name]["kind"] == trainee.plan.kind), None)
+    head = next((name for name in names if config["heads"][name]["kind"] == trainer.plan.kind), None)
     if head is None:
-        raise UserError(f"{run} has no {trainee.plan.kind} head to start from: it has {', '.join(config['heads'])}")
+        raise UserError(f"{run} has no {trainer.plan.kind} head to start from: it has {', '.join(config['heads'])}")
     if config["tokenizer"]["sha256"] != split.meta["tokenizer"]["sha256"]:
         raise UserError(f"{run} was trained on another tokenizer than this data's: nothing can start from it")
     layers = config["heads"][head]["layers"]
-    if layers != trainee.plan.layers:
+    if layers != trainer.plan.layers:
         raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
-    built = read_head(run, config, head, trainee.head_width)
-    theirs, ours = shared_tags(config["labels"], split.labels, trainee.head.tags)
-    own = trainee.head.state_dict()
+    built = read_head(run, config, head, trainer.head_width)
+    theirs, ours = shared_tags(config["labels"], split.labels, trainer.head.tags)
+    own = trainer.head.state_dict()
     for name, weights in built.state_dict().items():
-        if name in trainee.head.tag_weights:
+        if name in trainer.head.tag_weights:
             own[name][ours] = weights[theirs].to(own[name].device)
         else:
             own[name].copy_(weights)
-    trainee.is_standardised = True
+    trainer.is_standardised = True
 
 
 def shared_tags(theirs: Sequence[str], ours: Sequence[str], scheme: str) -> tuple[list[int], list[int]]:
@@ -333,16 +333,16 @@ def fingerprint(plans: Sequence[Plan], flags: dict, split: PreparedSplit) -> str
     return hashlib.sha256(everything.encode()).hexdigest()
 
 
-def save_state(output: Path, step: int, trainees: Sequence[Trainee], belongs_to: str) -> None:
+def save_state(output: Path, step: int, trainers: Sequence[HeadTrainer], belongs_to: str) -> None:
     """Put the state of all heads after `step` into `output`, in place of an older one."""
-    tensors = {name: tensor for trainee in trainees for name, tensor in trainee.state().items()}
+    tensors = {name: tensor for trainer in trainers for name, tensor in trainer.state().items()}
     with atomic_path(output / STATE) as path:
         save_file(tensors, path, metadata={"step": str(step), "belongs_to": belongs_to})
 
 
-def load_state(output: Path, trainees: Sequence[Trainee], belongs_to: str) -> int:
+def load_state(output: Path, trainers: Sequence[HeadTrainer], belongs_to: str) -> int:
     """Bring the heads to the saved state and return its step; 0 where none was saved. Raises UserError."""
-    path = inside(output, STATE)
+    path = safe_join(output, STATE)
     if not path.exists():
         return 0
     try:
@@ -351,11 +351,11 @@ def load_state(output: Path, trainees: Sequence[Trainee], belongs_to: str) -> in
         if metadata["belongs_to"] != belongs_to:
             raise UserError(f"{path} is of a run with other flags or data: use the same ones, or leave out --resume")
         tensors = load_file(path)
-        for trainee in trainees:
-            own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{trainee.plan.name}/")}
-            trainee.load_state(own)
+        for trainer in trainers:
+            own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{trainer.plan.name}/")}
+            trainer.load_state(own)
         step = int(metadata["step"])
-        if step != max(len(trainee.log) for trainee in trainees):
+        if step != max(len(trainer.log) for trainer in trainers):
             raise ValueError
         return step
     except UserError:
@@ -367,7 +367,7 @@ def load_state(output: Path, trainees: Sequence[Trainee], belongs_to: str) -> in
 def is_complete(output: Path, belongs_to: str) -> bool:
     """Does `output` hold the finished run of just this command?"""
     try:
-        summary = read_json(inside(output, SUMMARY))
+        summary = read_json(safe_join(output, SUMMARY))
         return not (output / STATE).exists() and summary["belongs_to"] == belongs_to
     except (OSError, ValueError, KeyError, TypeError):
         return False

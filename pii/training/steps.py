@@ -23,7 +23,7 @@ class Step(NamedTuple):
     count: int  # scored tokens of all processes' windows
 
 
-def stretches(
+def step_groups(
     windows: Windows, epoch: int, windows_a_step: int, steps_ahead: int, seed: int, processes: Processes
 ) -> Iterator[tuple[list[Step], np.ndarray]]:
     """An epoch's steps in their order, up to `steps_ahead` of them together, each time with the indices of this
@@ -37,7 +37,7 @@ def stretches(
     while start < len(batches):
         together = batches[start : start + min(size, steps_ahead)]
         start, size = start + len(together), 2 * size
-        own = [batch[batch % processes.world == processes.rank] for batch in together]
+        own = [batch[batch % processes.world_size == processes.rank] for batch in together]
         token_ends = starts_of(np.array([windows.lengths[batch].sum() for batch in own]))
         scored_ends = starts_of(np.array([windows.scored_counts[batch].sum() for batch in own]))
         steps = []

@@ -35,7 +35,7 @@ def dense_moves(crf: Crf) -> torch.Tensor:
 
 
 def first_moves(crf: Crf) -> torch.Tensor:
-    """[tags] float64: a stretch may start within a span, which costs nothing."""
+    """[tags] float64: a sequence may start within a span, which costs nothing."""
     zero = torch.zeros(())
     return torch.stack([zero if t and t % 2 == 0 else crf.enter[t] for t in range(len(crf.enter))]).double()
 

@@ -206,15 +206,15 @@ def test_begin_aware_tags_are_the_best_path_with_the_bias_off_o(bias):
     st.integers(0, 9),
 )
 def test_texts_are_decoded_as_each_alone_however_the_scores_come_in(lengths, tags, max_length, bias, seed):
-    """Also those of several windows, stretches and chunks."""
+    """Also those of several windows, sequences and chunks."""
     token_ids, offsets = texts_of(lengths, seed)
     windows, heard = make_windows(offsets, max_length), []
     tagger = tagger_of(tags, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tagging, "STRETCH", 6)
+        patch.setattr(tagging, "SEQUENCE_TOKENS", 6)
         expected = by_text(tagger, token_ids, offsets, max_length, bias)
         patch.setattr(tagging, "WINDOWS_A_CHUNK", 1 + seed)
-        patch.setattr(tagging, "STRETCHES_A_CHUNK", 1 + seed)
+        patch.setattr(tagging, "SEQUENCES_A_CHUNK", 1 + seed)
         found = tagger.predict(token_ids, windows, offsets, bias, heard.append)
         scores = tagger.scores(tagger.reader(token_ids, windows, heard.append), windows)
         assert_same(tagger.decode(scores, np.diff(offsets), bias), expected)
@@ -252,8 +252,8 @@ def test_a_long_text_gets_the_best_path_of_the_whole_text(seed, outside, bias):
 
 
 def test_a_span_far_longer_than_a_stretch_stays_whole(monkeypatch):
-    """Whatever the stretches that start and end in it: it begins once, and once again where a second one does."""
-    monkeypatch.setattr(tagging, "STRETCH", 24)
+    """Whatever the sequences that start and end in it: it begins once, and once again where a second one does."""
+    monkeypatch.setattr(tagging, "SEQUENCE_TOKENS", 24)
     tags = np.array([0] * 31 + [1] + [2] * 200 + [1] + [2] * 90 + [0] * 20 + [3] + [4] * 50)
     scores = np.log(np.where(np.arange(TAGS) == tags[:, None], 0.9, 0.1 / (TAGS - 1))).astype(np.float32)
     found = tagger_of(BIO).decode(scores, np.array([len(tags)]))
@@ -273,7 +273,7 @@ def test_a_choice_that_hangs_on_a_far_token_is_made_within_the_stretch(monkeypat
     tagger.transitions = even
     whole = whole_path(tagger, scores)
     assert whole.tolist() == [0] + [1, 2] * 200
-    monkeypatch.setattr(tagging, "STRETCH", 25)
+    monkeypatch.setattr(tagging, "SEQUENCE_TOKENS", 25)
     found = tagger.decode(scores, np.array([401]))
     assert found.label_ids.tolist() == [0] + [1] * 400
     begins = whole == 1
@@ -283,19 +283,19 @@ def test_a_choice_that_hangs_on_a_far_token_is_made_within_the_stretch(monkeypat
 @pytest.mark.parametrize("outside", [-50.0, 0.0, 50.0], ids=["no O", "some O", "only O"])
 @pytest.mark.parametrize("lengths", [[4000], [2] * 2000, [3, 3000, 0, 1, 900]], ids=["one", "many", "some"])
 def test_memory_is_bounded_by_the_chunk(monkeypatch, outside, lengths):
-    """Whatever is found, no more scores are held than those of a chunk and a stretch."""
+    """Whatever is found, no more scores are held than those of a chunk and a sequence."""
     monkeypatch.setattr(tagging, "WINDOWS_A_CHUNK", 5)
-    monkeypatch.setattr(tagging, "STRETCH", 20)
+    monkeypatch.setattr(tagging, "SEQUENCE_TOKENS", 20)
     token_ids, offsets = texts_of(lengths)
     tagger, sizes = tagger_of(BIO, outside=outside), []
-    decode_stretches = tagger.decode_stretches
+    decode_sequences = tagger.decode_sequences
 
-    def check(scores: np.ndarray, stretches: Windows, bias: float) -> Tagged:
-        assert len(scores) == stretches.lengths.sum()
+    def check(scores: np.ndarray, sequences: Windows, bias: float) -> Tagged:
+        assert len(scores) == sequences.lengths.sum()
         sizes.append(len(scores))
-        return decode_stretches(scores, stretches, bias)
+        return decode_sequences(scores, sequences, bias)
 
-    monkeypatch.setattr(tagger, "decode_stretches", check)
+    monkeypatch.setattr(tagger, "decode_sequences", check)
     found = tagger.predict(token_ids, make_windows(offsets, 8), offsets)
     assert len(found.label_ids) == len(token_ids)
     assert max(tagger.reader.asked) <= 5 and max(sizes) <= 2 * (5 * 8 + 20) and len(sizes) > 50

@@ -152,7 +152,7 @@ def test_a_span_longer_than_a_page_can_show_is_cut_too(long_data, tmp_path):
         gold, predicted, *_ = told["texts"][place]
         assert gold_mark == predicted_mark == 0 and predicted[0][0] and len(predicted[0][1]) < 700
         assert "".join(piece[1] for piece in gold) == "".join(piece[1] for piece in predicted)
-    assert report_page.stretch(100_000, 10_000, 90_000) == (9_700, 11_100)
+    assert report_page.excerpt(100_000, 10_000, 90_000) == (9_700, 11_100)
 
 
 def test_more_errors_than_a_page_can_bear_are_spread_over_the_rows_and_it_says_so(data, tmp_path, monkeypatch):

@@ -132,11 +132,11 @@ def test_layers_are_chosen_from_training_rows_alone_and_always_the_same(
     monkeypatch.setattr(compare, "quick_fit", record)
     chosen = compare.choose_layers(decoder, rows, windows, config, ALONE, train.take_step)
     assert chosen in compare.layer_sets(DEPTH) and opened == []
-    assert [trainee.plan.layers for trainee in fits] == compare.layer_sets(DEPTH)
-    for trainee in fits:  # every step that was planned was made: the learning rate has come down
-        steps = trainee.optimizer.state_dict()["state"][0]["step"]
-        assert steps == trainee.plan.steps >= 6
-        assert trainee.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    assert [trainer.plan.layers for trainer in fits] == compare.layer_sets(DEPTH)
+    for trainer in fits:  # every step that was planned was made: the learning rate has come down
+        steps = trainer.optimizer.state_dict()["state"][0]["step"]
+        assert steps == trainer.plan.steps >= 6
+        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
     printed = capsys.readouterr().out
     scores = {
         tuple(map(int, line.split(None, 1)[1].split(", "))): float(line.split()[0]) for line in printed.splitlines()[2:]

@@ -24,7 +24,7 @@ from pii.heads.viterbi import Transitions
 from pii.processes import Processes
 from pii.training import runs
 from pii.training.plans import Plan
-from pii.training.trainee import Trainee
+from pii.training.trainer import HeadTrainer
 from tests.decoder.test_backbone import TOKENIZER, VOCAB, Bomb, loaded, refusal, save_tiny_backbone, some_ids
 from tests.test_train import contents
 
@@ -53,23 +53,23 @@ def some_transitions() -> Transitions:
     return Transitions(leave, enter, stay)
 
 
-def make_trainee(kind: str, backbone: Path, name: str | None = None) -> Trainee:
+def make_trainer(kind: str, backbone: Path, name: str | None = None) -> HeadTrainer:
     plan = Plan(name or kind, kind, LAYERS[kind], 1e-3, epochs=1, steps=1, dropout=0.1, scheduled=kind == "strong")
     reader = Reader(loaded(backbone), sorted({*LAYERS["documented"], *LAYERS["strong"]}))
-    trainee = Trainee(plan, reader, NUM_LABELS, 0, 1.0, Processes(0, 1, CPU))
+    trainer = HeadTrainer(plan, reader, NUM_LABELS, 0, 1.0, Processes(0, 1, CPU))
     if kind == "strong":
-        size = trainee.head.mean.shape
-        trainee.head.standardise(torch.linspace(-1, 1, *size), torch.linspace(0.5, 2, *size))
-        for part, given in zip(trainee.head.transitions.parameters(), some_transitions(), strict=True):
+        size = trainer.head.mean.shape
+        trainer.head.standardise(torch.linspace(-1, 1, *size), torch.linspace(0.5, 2, *size))
+        for part, given in zip(trainer.head.transitions.parameters(), some_transitions(), strict=True):
             part.data = torch.from_numpy(given).nan_to_num(neginf=0.0)
-    return trainee
+    return trainer
 
 
 def write_run(folder: Path, backbone: Path, kinds: tuple = ("documented", "strong"), **changes) -> Path:
     """A run folder as train.py leaves it, as far as it is read again."""
     heads = {}
     for kind in kinds:
-        sha256 = runs.save_head(make_trainee(kind, backbone), folder / kind)
+        sha256 = runs.save_head(make_trainer(kind, backbone), folder / kind)
         heads[kind] = {"kind": kind, "layers": LAYERS[kind], "sha256": sha256, "calibration": None}
     config = {
         "run_version": runs.RUN_VERSION,
@@ -140,23 +140,23 @@ def test_a_revision_reaches_the_hub_client_and_ministral_has_one_pinned(monkeypa
 
 
 def test_a_head_is_saved_as_float32_tensors_and_nothing_else(run_backbone, tmp_path):
-    trainee = make_trainee("documented", run_backbone)
-    runs.save_head(trainee, tmp_path / "head")
+    trainer = make_trainer("documented", run_backbone)
+    runs.save_head(trainer, tmp_path / "head")
     assert [path.name for path in (tmp_path / "head").rglob("*")] == ["head.safetensors"]
     saved = load_file(tmp_path / "head" / "head.safetensors")  # no pickle can be read as safetensors
     assert set(saved) == {"weight", "bias"}
-    assert torch.equal(saved["weight"], trainee.head.weight) and saved["weight"].dtype == torch.float32
-    assert torch.equal(saved["bias"], trainee.head.bias) and saved["bias"].dtype == torch.float32
+    assert torch.equal(saved["weight"], trainer.head.weight) and saved["weight"].dtype == torch.float32
+    assert torch.equal(saved["bias"], trainer.head.bias) and saved["bias"].dtype == torch.float32
 
 
 def test_a_strong_head_is_saved_with_its_transitions(run_backbone, tmp_path):
-    trainee = make_trainee("strong", run_backbone)
-    runs.save_head(trainee, tmp_path / "head")
+    trainer = make_trainer("strong", run_backbone)
+    runs.save_head(trainer, tmp_path / "head")
     saved = load_file(tmp_path / "head" / "head.safetensors")
     assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
-    for name, weight in trainee.head.state_dict().items():
+    for name, weight in trainer.head.state_dict().items():
         assert torch.equal(saved[name], weight)
-    assert saved.keys() == trainee.head.state_dict().keys()
+    assert saved.keys() == trainer.head.state_dict().keys()
     for name, array in some_transitions()._asdict().items():
         possible = np.isfinite(array)
         assert saved[f"transitions.{name}"].numpy()[possible].tolist() == array[possible].tolist()
@@ -170,7 +170,7 @@ def test_a_saved_head_scores_and_tags_the_same_when_it_is_loaded(run, run_backbo
     tagger, config = runs.load_run(run, CPU, kind)
     offsets = np.array([0, 5, 17, 20])
     ids, windows = some_ids(20).numpy().astype(np.uint32), make_windows(offsets, 8)
-    trained = make_trainee(kind, run_backbone)
+    trained = make_trainer(kind, run_backbone)
     states = Reader(loaded(run_backbone), LAYERS[kind])(ids, windows)
     with torch.no_grad():
         expected = trained.head.eval()(states, torch.from_numpy(windows.lengths)).log_softmax(dim=-1)
@@ -375,7 +375,7 @@ def test_weights_that_do_not_fit_or_are_no_numbers_are_one_line(run, change):
 def test_a_head_that_is_not_the_one_of_its_config_is_refused(run, run_backbone):
     """As where files of two runs were mixed, or a copy broke off."""
     head = run / "documented" / "head.safetensors"
-    torch.nn.init.zeros_((other := make_trainee("documented", run_backbone)).head.bias)
+    torch.nn.init.zeros_((other := make_trainer("documented", run_backbone)).head.bias)
     sha256 = runs.save_head(other, head.parent)
     assert hashlib.sha256(head.read_bytes()).hexdigest() == sha256
     assert str(head) in refusal(runs.load_run, run, CPU)
@@ -407,7 +407,7 @@ def test_a_config_of_many_labels_allocates_nothing_that_the_head_does_not_hold(r
 )
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_a_link_that_leads_out_of_a_run_folder_or_a_pipe_is_refused(run, run_backbone, tmp_path, name, kind):
-    runs.save_state(run, 0, [trainee := make_trainee("documented", run_backbone)], "mine")
+    runs.save_state(run, 0, [trainer := make_trainer("documented", run_backbone)], "mine")
     (run / "operating_points.json").write_text('{"documented": {"bias": 1.0}}')
     (run / name).rename(tmp_path / "outside")
     if kind == "link":
@@ -418,7 +418,7 @@ def test_a_link_that_leads_out_of_a_run_folder_or_a_pipe_is_refused(run, run_bac
     def read_all() -> None:
         runs.load_run(run, CPU)
         runs.stored_bias(run, "documented")
-        runs.load_state(run, [trainee], "mine")
+        runs.load_state(run, [trainer], "mine")
 
     assert name.partition("/")[0] in refusal(read_all)
 
@@ -477,44 +477,44 @@ def test_a_bias_that_is_no_number_is_refused(tmp_path, bias):
 
 
 def test_a_state_brings_heads_optimizers_and_logs_back_to_the_bit(run_backbone, tmp_path):
-    def stepped(trainee: Trainee, steps: int) -> Trainee:
+    def stepped(trainer: HeadTrainer, steps: int) -> HeadTrainer:
         for _ in range(steps):
-            for i, parameter in enumerate(trainee.parameters):
+            for i, parameter in enumerate(trainer.parameters):
                 parameter.grad = torch.linspace(-1, 1 + i, parameter.numel()).view_as(parameter)
-            trainee.optimizer.step()
-            trainee.log.append([1 / 3, 2 / 7, 1e-5])
-        return trainee
+            trainer.optimizer.step()
+            trainer.log.append([1 / 3, 2 / 7, 1e-5])
+        return trainer
 
-    saved = [stepped(make_trainee(kind, run_backbone), 3) for kind in LAYERS]
+    saved = [stepped(make_trainer(kind, run_backbone), 3) for kind in LAYERS]
     runs.save_state(tmp_path / "output", 3, saved, "mine")
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["resume.safetensors"]
-    found = [make_trainee(kind, run_backbone) for kind in LAYERS]
+    found = [make_trainer(kind, run_backbone) for kind in LAYERS]
     assert runs.load_state(tmp_path / "output", found, "mine") == 3
-    for trainee, other in zip(stepped(saved[0], 2).parameters, stepped(found[0], 2).parameters, strict=True):
-        assert torch.equal(trainee, other)
-    for trainee, other in zip(saved, found, strict=True):
-        states = trainee.state(), other.state()
+    for trainer, other in zip(stepped(saved[0], 2).parameters, stepped(found[0], 2).parameters, strict=True):
+        assert torch.equal(trainer, other)
+    for trainer, other in zip(saved, found, strict=True):
+        states = trainer.state(), other.state()
         assert states[0].keys() == states[1].keys()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-        assert trainee.log == other.log
+        assert trainer.log == other.log
 
 
 def test_heads_whose_names_begin_alike_keep_their_own_states(run_backbone, tmp_path):
     names = ["documented@1e-4", "documented@1e-45"]
-    saved = [make_trainee("documented", run_backbone, name) for name in names]
-    for number, trainee in enumerate(saved, 1):
-        torch.nn.init.constant_(trainee.head.weight, number)
+    saved = [make_trainer("documented", run_backbone, name) for name in names]
+    for number, trainer in enumerate(saved, 1):
+        torch.nn.init.constant_(trainer.head.weight, number)
     runs.save_state(tmp_path, 0, saved, "mine")
-    found = [make_trainee("documented", run_backbone, name) for name in names]
+    found = [make_trainer("documented", run_backbone, name) for name in names]
     runs.load_state(tmp_path, found, "mine")
-    assert [trainee.head.weight.unique().tolist() for trainee in found] == [[1.0], [2.0]]
+    assert [trainer.head.weight.unique().tolist() for trainer in found] == [[1.0], [2.0]]
 
 
 def test_no_state_is_step_0_and_one_of_another_run_is_refused(run_backbone, tmp_path):
-    trainee = make_trainee("documented", run_backbone)
-    assert runs.load_state(tmp_path, [trainee], "mine") == 0
-    runs.save_state(tmp_path, 7, [trainee], "another's")
-    assert "--resume" in refusal(runs.load_state, tmp_path, [trainee], "mine")
+    trainer = make_trainer("documented", run_backbone)
+    assert runs.load_state(tmp_path, [trainer], "mine") == 0
+    runs.save_state(tmp_path, 7, [trainer], "another's")
+    assert "--resume" in refusal(runs.load_state, tmp_path, [trainer], "mine")
 
 
 STATE_FAULTS = {
@@ -529,17 +529,17 @@ STATE_FAULTS = {
 
 @pytest.mark.parametrize("change", STATE_FAULTS.values(), ids=STATE_FAULTS)
 def test_a_state_that_would_fail_at_the_next_step_is_refused(run_backbone, tmp_path, change):
-    trainee = make_trainee("documented", run_backbone)
-    for parameter in trainee.parameters:
+    trainer = make_trainer("documented", run_backbone)
+    for parameter in trainer.parameters:
         parameter.grad = torch.ones_like(parameter)
-    trainee.optimizer.step()
-    trainee.log = [[1.0, 1.0, 1e-3]] * 2
-    runs.save_state(tmp_path, 2, [trainee], "mine")
-    assert runs.load_state(tmp_path, [make_trainee("documented", run_backbone)], "mine") == 2
+    trainer.optimizer.step()
+    trainer.log = [[1.0, 1.0, 1e-3]] * 2
+    runs.save_state(tmp_path, 2, [trainer], "mine")
+    assert runs.load_state(tmp_path, [make_trainer("documented", run_backbone)], "mine") == 2
     tensors = load_file(tmp_path / "resume.safetensors")
     change(tensors)
     save_file(tensors, tmp_path / "resume.safetensors", metadata={"step": "2", "belongs_to": "mine"})
-    found = make_trainee("documented", run_backbone)
+    found = make_trainer("documented", run_backbone)
     assert "resume.safetensors" in refusal(runs.load_state, tmp_path, [found], "mine")
 
 

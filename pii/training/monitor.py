@@ -16,56 +16,56 @@ from pii.heads.heads import DOCUMENTED
 from pii.heads.tagging import Tagger
 from pii.scoring.judge import judge_own
 from pii.training.steps import Step
-from pii.training.trainee import Trainee
+from pii.training.trainer import HeadTrainer
 
 CHECKS = 20  # of the validation F1, over all steps of a head
 CHECK_ROWS = 128  # validation rows that are looked at
 
 
-class Journal:
-    """Takes down each stretch's losses and gradient norms into the heads' logs, and stops at numbers that are not.
+class Monitor:
+    """Takes down each group of steps' losses and gradient norms into the heads' logs, and stops at numbers that are not.
 
-    A stretch is read one stretch late, so that a GPU never waits for the host. A context manager, to be entered once
+    A group is read one group late, so that a GPU never waits for the host. A context manager, to be entered once
     the heads are at their first or resumed step. Without `validation` no F1 is taken down; without `board`, a folder,
     nothing goes to TensorBoard.
     """
 
     def __init__(
-        self, trainees: Sequence[Trainee], validation: "Validation | None" = None, board: Path | None = None
+        self, trainers: Sequence[HeadTrainer], validation: "Validation | None" = None, board: Path | None = None
     ) -> None:
-        self.trainees, self.validation, self.board_folder = trainees, validation, board
+        self.trainers, self.validation, self.board_folder = trainers, validation, board
         self.board: TensorBoard | None = None
-        self.late: tuple[Callable[[], torch.Tensor], Sequence[Step], Sequence[Trainee]] | None = None
+        self.late: tuple[Callable[[], torch.Tensor], Sequence[Step], Sequence[HeadTrainer]] | None = None
 
-    def add(self, log: Callable[[], torch.Tensor], steps: Sequence[Step], active: Sequence[Trainee]) -> None:
+    def add(self, log: Callable[[], torch.Tensor], steps: Sequence[Step], active: Sequence[HeadTrainer]) -> None:
         """`log` gives [steps x heads + 1, 2]: loss and gradient norm; the last row says if the features were finite."""
         self._read()
         self.late = (log, steps, active)
         first, last = steps[0].number, steps[-1].number
-        due = [trainee for trainee in active if is_due(first, last, trainee.plan.steps)]
+        due = [trainer for trainer in active if is_due(first, last, trainer.plan.steps)]
         if due and self.validation:
             self.settle()
             self.validation.check(due)
         if self.board:
-            self.board.write(self.trainees)
+            self.board.write(self.trainers)
 
     def losses(self) -> str:
         """Each head's last loss that was read, for a progress bar."""
-        return ", ".join(f"{t.plan.name} loss {t.log[-1][0]:.3f}" for t in self.trainees if t.log)
+        return ", ".join(f"{t.plan.name} loss {t.log[-1][0]:.3f}" for t in self.trainers if t.log)
 
     def settle(self) -> None:
         """Read what is late. Raises UserError where a loss, a gradient or a weight is not finite."""
         self._read()
-        check_weights(self.trainees)
+        check_weights(self.trainers)
 
     def _read(self) -> None:
         if self.late:
             read_log(*self.late)
             self.late = None
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "Monitor":
         if self.board_folder:
-            self.board = TensorBoard(self.board_folder, max(len(trainee.log) for trainee in self.trainees))
+            self.board = TensorBoard(self.board_folder, max(len(trainer.log) for trainer in self.trainers))
         return self
 
     def __exit__(self, kind: type | None, *_) -> None:
@@ -74,41 +74,41 @@ class Journal:
                 self.settle()
         finally:
             if self.board:
-                self.board.write(self.trainees)
+                self.board.write(self.trainers)
                 self.board.close()
 
 
-def read_log(log: Callable[[], torch.Tensor], steps: Sequence[Step], active: Sequence[Trainee]) -> None:
-    """Append a stretch to the heads' logs. Raises UserError where a number is not finite; no state is saved then."""
+def read_log(log: Callable[[], torch.Tensor], steps: Sequence[Step], active: Sequence[HeadTrainer]) -> None:
+    """Append a group of steps to the heads' logs. Raises UserError where a number is not finite; no state is saved then."""
     *rows, (finite, _) = log().tolist()
     for i, (loss, norm) in enumerate(rows):
-        step, trainee = steps[i // len(active)], active[i % len(active)]
+        step, trainer = steps[i // len(active)], active[i % len(active)]
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise UserError(not_finite(f"loss {loss}, gradient norm {norm}", step, trainee, bool(finite)), code=1)
-        trainee.log.append([loss, norm, trainee.plan.learning_rate_at(step.number)])
+            raise UserError(not_finite(f"loss {loss}, gradient norm {norm}", step, trainer, bool(finite)), code=1)
+        trainer.log.append([loss, norm, trainer.plan.learning_rate_at(step.number)])
 
 
-def check_weights(trainees: Sequence[Trainee]) -> None:
-    for trainee in trainees:
-        if not all(weight.isfinite().all() for weight in trainee.parameters):
+def check_weights(trainers: Sequence[HeadTrainer]) -> None:
+    for trainer in trainers:
+        if not all(weight.isfinite().all() for weight in trainer.parameters):
             raise UserError(
-                f"step {len(trainee.log)} left weights of {trainee.plan.name} that are not finite: try a lower "
-                f"{rate_option(trainee)}; nothing was saved",
+                f"step {len(trainer.log)} left weights of {trainer.plan.name} that are not finite: try a lower "
+                f"{rate_option(trainer)}; nothing was saved",
                 code=1,
             )
 
 
-def not_finite(what: str, step: Step, trainee: Trainee, finite: bool) -> str:
+def not_finite(what: str, step: Step, trainer: HeadTrainer, finite: bool) -> str:
     if finite:
-        cause = f"the features are finite, so try a lower {rate_option(trainee)}"
+        cause = f"the features are finite, so try a lower {rate_option(trainer)}"
     else:
         cause = "the backbone's hidden states are not finite: its weights are damaged or overflow in its precision"
     rows = " ".join(map(str, step.rows))
-    return f"step {step.number} of {trainee.plan.name}: {what}, on training rows {rows}; {cause}; nothing was saved"
+    return f"step {step.number} of {trainer.plan.name}: {what}, on training rows {rows}; {cause}; nothing was saved"
 
 
-def rate_option(trainee: Trainee) -> str:
-    return "--learning-rate" if trainee.plan.kind == DOCUMENTED else "--strong-learning-rate"
+def rate_option(trainer: HeadTrainer) -> str:
+    return "--learning-rate" if trainer.plan.kind == DOCUMENTED else "--strong-learning-rate"
 
 
 def is_due(first: int, last: int, steps: int) -> bool:
@@ -126,17 +126,17 @@ class Validation:
         self.windows = windows[np.isin(windows.row, self.rows)]
         self.features = reader(self.split.tokens["token_ids"], self.windows) if len(self.rows) else None
 
-    def check(self, trainees: Sequence[Trainee]) -> None:
+    def check(self, trainers: Sequence[HeadTrainer]) -> None:
         """Append (step, strict F1) to these heads' checks; nothing where there are no validation rows."""
         if self.features is None:
             return
         counts = np.diff(self.split.example_offsets)[self.rows]
-        for trainee in trainees:
-            tagger = Tagger(trainee.head, self.reader, trainee.plan.layers)
+        for trainer in trainers:
+            tagger = Tagger(trainer.head, self.reader, trainer.plan.layers)
             tagged = tagger.decode(tagger.scores(self.features, self.windows), counts)
-            trainee.head.train()
+            trainer.head.train()
             _, report = judge_own(self.split, tagged, self.rows)
-            trainee.checks.append([len(trainee.log), report["strict"]["f1"]])
+            trainer.checks.append([len(trainer.log), report["strict"]["f1"]])
 
 
 def check_tensorboard() -> None:
@@ -153,16 +153,16 @@ class TensorBoard:
 
         self.writer, self.written = SummaryWriter(str(folder), purge_step=done + 1), done
 
-    def write(self, trainees: Sequence[Trainee]) -> None:
-        for trainee in trainees:
-            name = trainee.plan.name
-            for step, entry in enumerate(trainee.log[self.written :], self.written + 1):
+    def write(self, trainers: Sequence[HeadTrainer]) -> None:
+        for trainer in trainers:
+            name = trainer.plan.name
+            for step, entry in enumerate(trainer.log[self.written :], self.written + 1):
                 for figure, value in zip(("loss", "gradient_norm", "learning_rate"), entry, strict=True):
                     self.writer.add_scalar(f"{figure}/{name}", value, step)
-            for step, strict in trainee.checks:
+            for step, strict in trainer.checks:
                 if step > self.written:
                     self.writer.add_scalar(f"validation_strict_f1/{name}", strict, int(step))
-        self.written = max(len(trainee.log) for trainee in trainees)
+        self.written = max(len(trainer.log) for trainer in trainers)
 
     def close(self) -> None:
         self.writer.close()

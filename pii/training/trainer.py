@@ -12,7 +12,7 @@ from pii.training.plans import Plan
 from pii.training.steps import Step
 
 
-class Trainee:
+class HeadTrainer:
     """A head, its optimizer, its log of [steps, 3] (loss, gradient norm, learning rate) and its checks (step, strict F1
     on validation rows).
 
@@ -55,7 +55,7 @@ class Trainee:
             return
         features = features[:, self.columns].double()
         sums = [features.new_tensor([len(features)]), features.sum(dim=0), features.square().sum(dim=0)]
-        self.processes.add(sums)
+        self.processes.all_reduce(sums)
         mean = sums[1] / sums[0]
         self.head.standardise(mean, (sums[2] / sums[0] - mean.square()).clamp(min=0).sqrt())
 
@@ -63,7 +63,7 @@ class Trainee:
         """The head's loss over this process's part of a step, summed over tokens and divided by the scored tokens of
         all processes: 0, without a gradient, where this process has no part.
 
-        `features` [tokens, width] and `tags` [scored tokens] of each scheme, both of the step's stretch.
+        `features` [tokens, width] and `tags` [scored tokens] of each scheme, both of the step's group.
         """
         if not len(step.windows):
             return torch.zeros((), device=features.device)
@@ -77,7 +77,7 @@ class Trainee:
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.processes.add([*(parameter.grad for parameter in self.parameters), loss])
+        self.processes.all_reduce([*(parameter.grad for parameter in self.parameters), loss])
 
     def state(self) -> dict[str, torch.Tensor]:
         """All that a later process needs to go on, as named tensors."""
