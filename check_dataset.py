@@ -15,11 +15,10 @@ from pii.common import Parser, UserError, positive_int, run
 from pii.corpus import tekken
 from pii.corpus.invariants import check_split
 from pii.corpus.roundtrip import Span, count_skeletons, round_trip
-from pii.corpus.statistics import statistics
+from pii.corpus.statistics import print_statistics, statistics
 from pii.corpus.store import SPLITS, PreparedSplit, Split, read_meta
 from pii.pages.data_page import ROWS as PAGE_ROWS
 from pii.pages.data_page import write_data_page
-from prepare import print_statistics
 
 ORIGIN = ("overlapping_spans_dropped", "blank_spans_dropped", "rejected_rows")  # only prepare.py could count these
 COLOURS = (31, 32, 33, 34, 35, 36)  # of the terminal; a label keeps its own, and its name is always written

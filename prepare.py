@@ -1,7 +1,6 @@
 """Tokenise and align raw rows once: token ids, labels and offsets on disk, split in train and validation."""
 
 import argparse
-import textwrap
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pii.common import Parser, UserError, atomic_folder, fraction, positive_int,
 from pii.corpus import tekken
 from pii.corpus.rows import Source, read_label_map
 from pii.corpus.staging import check_rejected, choose_validation, sorted_labels, stage, write_splits
-from pii.corpus.statistics import described, statistics
+from pii.corpus.statistics import print_statistics, statistics
 from pii.corpus.store import FORMAT_VERSION, SPLITS, Split
 
 HUB_DATASET = "ai4privacy/pii-masking-200k"
@@ -83,13 +82,6 @@ def hub_sources() -> list[Source]:
             f"cannot download {HUB_DATASET} from the Hugging Face hub ({type(error).__name__}): "
             f"pass local files, as in --input {' '.join(HUB_FILES)}"
         ) from None
-
-
-def print_statistics(figures: dict) -> None:
-    """Print the figures in two columns, wrapped to a terminal's 80."""
-    for name, value in figures.items():
-        first, indent = f"  {name.replace('_', ' '):28s} ", " " * 31
-        print(textwrap.fill(described(value), 80, initial_indent=first, subsequent_indent=indent))
 
 
 if __name__ == "__main__":

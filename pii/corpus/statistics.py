@@ -1,5 +1,6 @@
 """The documented figures of prepared data, and what lies beyond a maximal length."""
 
+import textwrap
 from collections import Counter
 
 import numpy as np
@@ -51,6 +52,13 @@ def count_rows(rows: Rows, max_length: int) -> dict[str, int]:
         "spans_beyond": int((rows.spans[:, 1] > cut[row_of_span]).sum()),
         **{f"lang {language}": int(n) for language, n in zip(languages, numbers, strict=True)},
     }
+
+
+def print_statistics(figures: dict) -> None:
+    """Print the figures in two columns, wrapped to a terminal's 80."""
+    for name, value in figures.items():
+        first, indent = f"  {name.replace('_', ' '):28s} ", " " * 31
+        print(textwrap.fill(described(value), 80, initial_indent=first, subsequent_indent=indent))
 
 
 def described(figure: object) -> str:

@@ -71,9 +71,9 @@ class Tagger:
         Plain tags: the best one of each token. Begin-aware tags: the best path that makes sense.
 
         A text of more than SEQUENCE_TOKENS tokens is decoded in sequences that overlap by a quarter (make_windows):
-        each token is decided by the text alone, in sight of 86 tokens before it and 42 after it at least. That gives the best path
-        of the whole text, and spans of any length whole, unless a choice hangs on tokens further off, which takes
-        paths that are equally good for that long. There a tag may continue nothing; it counts as a begin.
+        each token is decided by the text alone, in sight of 86 tokens before it and 42 after it at least. That gives
+        the best path of the whole text, and spans of any length whole, unless a choice hangs on tokens further off,
+        which takes paths that are equally good for that long. There a tag may continue nothing; it counts as a begin.
         """
         sequences = make_windows(starts_of(token_counts), SEQUENCE_TOKENS)
         chunks = [sequences[i : i + SEQUENCES_A_CHUNK] for i in range(0, len(sequences), SEQUENCES_A_CHUNK)]

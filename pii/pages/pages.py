@@ -46,7 +46,7 @@ def colours_of(labels: Sequence[str]) -> list[int]:
 
 
 def pieces_of(text: str, spans: Sequence[Sequence[int]], token_borders: Sequence[int]) -> list[list[int | str]]:
-    """A text as page.js draws it: `[label id, token, token, ...]` for each run of text inside one span or between spans.
+    """A text as page.js draws it: `[label id, token, token, ...]` for each part inside one span or between spans.
 
     `spans` are (start, end, label id) in code points, sorted, without overlaps; `token_borders` are places where a
     token starts, in any order.

@@ -23,7 +23,7 @@ CHECK_ROWS = 128  # validation rows that are looked at
 
 
 class Monitor:
-    """Takes down each group of steps' losses and gradient norms into the heads' logs, and stops at numbers that are not.
+    """Takes down losses and gradient norms, group by group, into the heads' logs; stops at numbers that are not.
 
     A group is read one group late, so that a GPU never waits for the host. A context manager, to be entered once
     the heads are at their first or resumed step. Without `validation` no F1 is taken down; without `board`, a folder,
@@ -79,7 +79,7 @@ class Monitor:
 
 
 def read_log(log: Callable[[], torch.Tensor], steps: Sequence[Step], active: Sequence[HeadTrainer]) -> None:
-    """Append a group of steps to the heads' logs. Raises UserError where a number is not finite; no state is saved then."""
+    """Append a group of steps to the heads' logs. Raises UserError where a number is not finite: no state is saved."""
     *rows, (finite, _) = log().tolist()
     for i, (loss, norm) in enumerate(rows):
         step, trainer = steps[i // len(active)], active[i % len(active)]
