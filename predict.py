@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from pii.progress import progress
 
 from pii.common import Parser, UserError, clear_leftovers, fraction, run
 from pii.corpus.rows import read_label_map
-from pii.redaction.records import OUTPUT_FORMATS, BadRecord, Record, RecordWriter, RejectedWriter, read_records
+from pii.progress import progress
+from pii.redaction.records import BadRecord, Record, read_records
 from pii.redaction.redactor import Redactor, as_dicts
 from pii.redaction.replacements import KINDS
 from pii.redaction.vault import Vault, load_vault, restore
+from pii.redaction.writers import OUTPUT_FORMATS, RecordWriter, RejectedWriter
 
 KEY_VARIABLE = "PII_HASH_KEY"
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pii.progress import progress
 
 from pii.common import Parser, UserError, clear_leftovers, fraction, positive_float, positive_int, run, seed
 from pii.corpus.store import PreparedSplit
@@ -18,12 +17,13 @@ from pii.device import device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 from pii.heads.tagging import Tagger
 from pii.processes import Processes
+from pii.progress import progress
 from pii.training import runs
 from pii.training.compare import compare_heads
 from pii.training.config import TrainingConfig
 from pii.training.monitor import Monitor, Validation, check_tensorboard
 from pii.training.plans import STRONG_STEPS, Plan, plan_heads
-from pii.training.setup import build_cache, build_reader
+from pii.training.setup import build_cache, build_reader, start_from
 from pii.training.steps import Step, step_groups, tags_of
 from pii.training.trainer import HeadTrainer
 
@@ -58,7 +58,7 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
         HeadTrainer(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes) for plan in plans
     ]
     for trainer in trainers if arguments.start_from else []:
-        runs.start_from(arguments.start_from, trainer, split)
+        start_from(arguments.start_from, trainer, split)
     processes.print(describe(reader, split, windows, plans, arguments))
 
     with runs.run_folder(arguments.output, processes) as folder:

@@ -87,9 +87,9 @@ def test_without_torchrun_there_is_one_process(monkeypatch):
 
 def test_one_process_adds_and_gathers_its_own(capsys):
     tensors, own = [torch.ones(2), torch.tensor(3.0)], np.arange(4)
-    ALONE.add(tensors)
+    ALONE.all_reduce(tensors)
     assert torch.equal(tensors[0], torch.ones(2)) and tensors[1] == 3
-    assert [part is own for part in ALONE.gather(own, [4])] == [True]
+    assert [part is own for part in ALONE.all_gather(own, [4])] == [True]
     ALONE.print("hello")
     assert capsys.readouterr().out == "hello\n"
 

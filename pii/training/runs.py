@@ -20,7 +20,7 @@ from pii.corpus.store import MAX_LABELS, PreparedSplit
 from pii.decoder.backbone import check_vocabulary, load_backbone
 from pii.decoder.features import Reader
 from pii.decoder.precision import PRECISIONS, backbone_dtype
-from pii.heads.heads import BIO, KINDS, build_head
+from pii.heads.heads import KINDS, build_head
 from pii.heads.tagging import Tagger
 from pii.pages.curves import write_curves
 from pii.processes import Processes
@@ -283,44 +283,6 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:  # safetensors passes on what dtypes it does not know raise
         raise UserError(f"cannot read {path} ({type(error).__name__}): train again") from None
-
-
-def start_from(run: Path, trainer: HeadTrainer, split: PreparedSplit) -> None:
-    """Give a head in training the weights of the head of its kind in another run: the best one, else the first.
-
-    Tags of labels that both runs know keep their weights, the others stay as new ones are. Raises UserError where the
-    other run's tokens or layers differ.
-    """
-    config = read_config(run)
-    names = [config["best"], *config["heads"]]
-    head = next((name for name in names if config["heads"][name]["kind"] == trainer.plan.kind), None)
-    if head is None:
-        raise UserError(f"{run} has no {trainer.plan.kind} head to start from: it has {', '.join(config['heads'])}")
-    if config["tokenizer"]["sha256"] != split.meta["tokenizer"]["sha256"]:
-        raise UserError(f"{run} was trained on another tokenizer than this data's: nothing can start from it")
-    layers = config["heads"][head]["layers"]
-    if layers != trainer.plan.layers:
-        raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
-    built = read_head(run, config, head, trainer.head_width)
-    theirs, ours = shared_tags(config["labels"], split.labels, trainer.head.tags)
-    own = trainer.head.state_dict()
-    for name, weights in built.state_dict().items():
-        if name in trainer.head.tag_weights:
-            own[name][ours] = weights[theirs].to(own[name].device)
-        else:
-            own[name].copy_(weights)
-    trainer.is_standardised = True
-
-
-def shared_tags(theirs: Sequence[str], ours: Sequence[str], scheme: str) -> tuple[list[int], list[int]]:
-    """The tags of the labels that stand in both lists, as numbered in each."""
-    shared = [label for label in ours if label in theirs]
-
-    def tags(labels: Sequence[str]) -> list[int]:
-        ids = [labels.index(label) for label in shared]
-        return ids if scheme != BIO else [tag for i in ids for tag in ((2 * i - 1, 2 * i) if i else (0,))]
-
-    return tags(theirs), tags(ours)
 
 
 # training state

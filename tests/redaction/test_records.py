@@ -19,7 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pii.common import UserError
-from pii.redaction.records import MOST_REREAD, BadRecord, Record, RecordWriter, RejectedWriter, read_records
+from pii.redaction.records import MOST_REREAD, BadRecord, Record, read_records
+from pii.redaction.writers import RecordWriter, RejectedWriter
 
 ROOT = Path(__file__).parents[2]
 CANARY = "xylophonecanary"

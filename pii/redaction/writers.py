@@ -1,0 +1,135 @@
+"""Redacted documents, spans or both out, in the order of the records."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pii.common import UserError, atomic_path
+from pii.redaction.records import BadRecord, CsvHeader, Record
+
+OUTPUT_FORMATS = ("redacted", "spans", "jsonl")
+
+
+def json_line(fields: dict) -> bytes:
+    """A lone surrogate, which UTF-8 cannot hold, stays the escape `\\ud800` that it was."""
+    return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+# Writing
+
+
+@contextlib.contextmanager
+def output_file(path: Path | None, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Standard output for None, flushed at the end; else a file that is there, whole, on success only."""
+    if path is None and sys.stdout is None:
+        raise UserError("standard output is closed: name a file with --output")
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif path.exists() and not path.is_file():  # a pipe or a device, which nothing may be renamed onto
+        with path.open("wb") as file:
+            yield file
+    else:
+        with atomic_path(path.resolve()) as temporary:  # what a link names is written, the link stays
+            temporary.unlink(missing_ok=True)
+            temporary.touch(mode, exist_ok=False)
+            with temporary.open("wb") as file:
+                yield file
+
+
+class Writer:
+    """A context manager around an output file."""
+
+    def __init__(self, path: Path | None, mode: int = 0o666) -> None:
+        self._context = output_file(path, mode)
+
+    def __enter__(self):
+        self._file = self._context.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> bool | None:
+        return self._context.__exit__(*exception)
+
+    def flush(self) -> None:
+        """Write all that was given, so that a full disk is met now and not at the end."""
+        self._file.flush()
+
+
+class RecordWriter(Writer):
+    """Writes the result of each record, to standard output for None; a file appears, whole, on success only.
+
+    `redacted`: plain texts one after the other with nothing between; the JSON object with its field replaced; the CSV
+    row with its column replaced, under the header of the first file (every file must have the same columns).
+    `spans`: {"source", "number", "spans"} a line. `jsonl`: the JSON object and "redacted" and "spans", which replace
+    fields of these names; for plain text and CSV also "source" and "number" unless a column is named so. With
+    `with_text` each span holds its text.
+    """
+
+    def __init__(
+        self,
+        output: Path | None,
+        output_format: str,
+        field: str | None = None,
+        column: str | None = None,
+        with_text: bool = False,
+    ) -> None:
+        super().__init__(output)
+        self.output_format, self.field, self.column, self.with_text = output_format, field, column, with_text
+        self.header: CsvHeader | None = None
+
+    def write_header(self, header: CsvHeader) -> None:
+        """For read_records' `on_header`: CSV without rows comes out with its header. Once is enough for all files."""
+        if self.output_format != "redacted" or (self.header and self.header.cells == header.cells):
+            return
+        if self.header:
+            raise UserError("the CSV files have different columns: redact each to a file of its own")
+        self.header = header
+        self._file.write(header.bom.encode() + header.line(header.cells))
+
+    def write(self, record: Record, redacted: str, spans: list[dict]) -> None:
+        """`spans`: {"start", "end", "label", "score"} each, in code points of record.text."""
+        if self.with_text:
+            spans = [{**span, "text": record.text[span["start"] : span["end"]]} for span in spans]
+        place = {"source": record.source, "number": record.number}
+        if self.output_format == "redacted":
+            self._file.write(self._redacted(record.row, redacted))
+        elif self.output_format == "spans":
+            self._file.write(json_line({**place, "spans": spans}))
+        else:
+            fields = record.row if self.field is not None else {**place, **(record.row or {})}
+            self._file.write(json_line({**fields, "redacted": redacted, "spans": spans}))
+
+    def _redacted(self, row: dict | None, redacted: str) -> bytes:
+        if row is None:
+            return redacted.encode("utf-8")
+        if self.field is not None:
+            return json_line({**row, self.field: redacted})
+        self.write_header(row.header)
+        return self.header.line({**row, self.column: redacted}.values())
+
+
+class RejectedWriter(Writer):
+    """Writes bad records as JSON lines for their owner's eyes (mode 0600); None for a path writes nothing.
+
+    How many there were is said at the end, on standard error: none may be missed unseen.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(Path(os.devnull) if path is None else path, mode=0o600)
+        self.count = 0
+
+    def __exit__(self, *exception: object) -> bool | None:
+        result = super().__exit__(*exception)
+        if self.count and exception[0] is None:
+            records = "1 record" if self.count == 1 else f"{self.count} records"
+            print(f"passed over {records} that could not be read", file=sys.stderr)
+        return result
+
+    def write(self, bad: BadRecord) -> None:
+        self.count += 1
+        row = bad.raw.decode("utf-8", "replace").rstrip("\r\n")
+        self._file.write(json_line({"file": bad.source, "line": bad.number, "reason": bad.reason, "row": row}))
