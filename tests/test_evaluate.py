@@ -386,10 +386,10 @@ def test_the_operating_point_of_a_begin_aware_head_is_what_predict_uses(trained,
 
 
 def test_a_subset_of_the_rows_is_judged_as_data_of_those_rows(trained, data):
-    split = PIITokenDataset(data, "validation")
+    split = PIITokenDataset(data, "validation").split
     tagger, config = load_run(trained, torch.device("cpu"), STRONG)
     (scores,) = judge.read_scores([tagger], split, 512, evaluate.Processes(0, 1, torch.device("cpu")))
-    counts, same = np.diff(split.split.example_offsets), {label: label for label in split.labels}
+    counts, same = np.diff(split.example_offsets), {label: label for label in split.labels}
     whole = judge.judge(split, tagger.decode(scores, counts), config["labels"], same)
     rows = np.array([1, 4, 5, 20, 35])
     wanted = np.isin(np.arange(len(split)), rows)

@@ -936,7 +936,7 @@ def test_ctrl_c_leaves_an_older_run_whole_and_no_temporary_folder(command, older
     assert command(older_run, epochs=2, save_every=1) == 130
     assert "interrupted" in command.error()
     after = contents(older_run.parent)
-    assert "mine/resume.safetensors" in after or moment in ("step", "__call__")
+    assert "mine/resume.safetensors" in after or moment in ("take_step", "__call__")
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) <= {"mine/resume.safetensors"} and siblings(older_run) == ["mine"]
 

@@ -64,7 +64,8 @@ def write(
     with (folder / METRICS).open("w", encoding="utf-8") as metrics:
         for record in step_records(trainers):
             metrics.write(json.dumps(record) + "\n")
-    write_curves(folder / CURVES, trainers)
+    logs = {trainer.plan.name: trainer.log for trainer in trainers}
+    write_curves(folder / CURVES, logs, {trainer.plan.name: trainer.checks for trainer in trainers})
 
 
 def run_config(

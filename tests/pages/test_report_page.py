@@ -87,11 +87,11 @@ def test_a_page_without_text_is_the_same_whatever_the_letters_of_the_rows(data, 
     """The same tags over the same data with every ASCII letter moved by 13: not a byte of the page changes."""
     paths = [tmp_path / name for name in ("first.html", "second.html", "texts1.html", "texts2.html")]
     turned = PreparedSplit(data.folder)
-    letters = turned.split.text.copy()
+    letters = turned.text.copy()
     for first in (ord("a"), ord("A")):
         chosen = (letters >= first) & (letters < first + 26)
         letters[chosen] = (letters[chosen] - first + 13) % 26 + first
-    turned.split.text = letters
+    turned.text = letters
     for path, rows, show_text in zip(paths, (data, turned) * 2, (False, False, True, True), strict=True):
         write(path, rows, faulty(data), show_text)
     assert paths[0].read_bytes() == paths[1].read_bytes()

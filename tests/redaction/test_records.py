@@ -491,7 +491,8 @@ def test_without_a_path_rejected_records_go_nowhere(tmp_path: Path, capfdbinary:
 def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path: Path) -> None:
     source = written(tmp_path / "a.jsonl", '{"text": "a"}\n' * 50_000)
     script = (
-        "import sys; from pii.common import run; from pii.redaction.records import RecordWriter, read_records\n"
+        "import sys; from pii.common import run; from pii.redaction.records import read_records\n"
+        "from pii.redaction.writers import RecordWriter\n"
         "def main():\n"
         "    with RecordWriter(None, 'redacted', field='text') as writer:\n"
         "        for record in read_records(sys.argv[1], field='text'): writer.write(record, record.text, [])\n"
