@@ -20,7 +20,7 @@ import train
 from pii.common import Parser, UserError, positive_int, run, write_json
 from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
 from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
-from pii.decoder.backbone import BOS_ID, compile_layers, decoder_layers, load_backbone
+from pii.decoder.backbone import BOS_ID, Backbone, compile_layers, decoder_layers, load_backbone
 from pii.decoder.features import Reader
 from pii.decoder.precision import PRECISIONS, backbone_dtype
 from pii.device import choose_device, device_name, peak_memory
@@ -93,7 +93,7 @@ def bench_training(
     tokens, rate = int(windows.scored_counts.sum()), matmul_rate(device)
     print(f"training on {len(windows)} windows, {tokens} scored tokens; matrix products at {rate / 1e12:.2f} TFLOP/s")
     print(f"{'':<34}{'tokens/s':>10}{'of matmul':>10}{'x recipe':>9}{'GiB':>7}{'full epoch':>12}")
-    report = {"windows": len(windows), "tokens": tokens, "matmul_flops": rate, "ways": {}}
+    report: dict = {"windows": len(windows), "tokens": tokens, "matmul_flops": rate, "ways": {}}
     for precision in arguments.precision:
         backbone = load_backbone(name, backbone_dtype(device), precision=precision, device=device)
         ways = training_ways(backbone, device, split, windows, arguments, folder)
@@ -113,7 +113,7 @@ def bench_training(
 
 
 def training_ways(
-    backbone: nn.Module,
+    backbone: Backbone,
     device: torch.device,
     split: PreparedSplit,
     windows: Windows,
@@ -157,7 +157,7 @@ def training_ways(
 
 def measure_in_turn(ways: dict[str, Callable[[], float]], device: torch.device, rounds: int) -> dict[str, dict]:
     """Way → {"seconds": of each round, "peak_gib"}; every round runs all ways, one after the other."""
-    measured = {name: {"seconds": [], "peak_gib": 0.0} for name in ways}
+    measured: dict[str, dict] = {name: {"seconds": [], "peak_gib": 0.0} for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             if device.type == "cuda":
@@ -167,7 +167,7 @@ def measure_in_turn(ways: dict[str, Callable[[], float]], device: torch.device, 
     return measured
 
 
-def training_figures(measured: dict[str, dict], tokens: int, rate: float, backbone: nn.Module) -> dict[str, dict]:
+def training_figures(measured: dict[str, dict], tokens: int, rate: float, backbone: Backbone) -> dict[str, dict]:
     """Medians over the rounds; ratios are medians of each round's ratio. A second epoch is what two take beyond one."""
     weights = [weight for layer in decoder_layers(backbone) for weight in layer.state_dict().values()]
     flops = 2 * sum(weight.numel() for weight in weights if weight.ndim == 2)  # a token
@@ -233,7 +233,7 @@ def write_random_data(folder: Path) -> Path:
     return folder
 
 
-def plain_recipe(backbone: nn.Module, device: torch.device, split: PreparedSplit, windows: Windows) -> float:
+def plain_recipe(backbone: Backbone, device: torch.device, split: PreparedSplit, windows: Windows) -> float:
     """The documented loop as it is usually written: batches of 12 padded to 96 with a mask, one after the other."""
     head = nn.Sequential(nn.Dropout(0.1), nn.Linear(backbone.config.hidden_size, split.num_labels)).to(device)
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-5)
@@ -266,7 +266,7 @@ def plain_recipe(backbone: nn.Module, device: torch.device, split: PreparedSplit
 
 
 def run_engine(
-    backbone: nn.Module,
+    backbone: Backbone,
     device: torch.device,
     split: PreparedSplit,
     windows: Windows,

@@ -86,7 +86,7 @@ def load_tokenizer(meta: dict) -> tekken.Tekken | None:
 def check_invariants(folder: Path, meta: dict, splits: dict[str, Split]) -> None:
     """Print each broken invariant with its rows. Raises UserError if there is one."""
     tokenizer = load_tokenizer(meta)
-    broken = {}
+    broken: dict[str, set[int]] = {}
     for name, split in splits.items():
         for problem, row in check_split(split, meta, tokenizer):
             broken.setdefault(f"{name}: {problem}", set()).add(row)

@@ -114,6 +114,7 @@ def plan(arguments: argparse.Namespace) -> list[tuple[list[str], Path | None]]:
         return [(arguments.files, output)]
     if arguments.vault or arguments.rejected:
         raise UserError("--vault and --rejected hold one output's records: give --output a file, not a folder")
+    assert output  # or one process has one output
     return shard(arguments.files, output, rank, world)
 
 
@@ -136,7 +137,7 @@ def place_among_processes() -> tuple[int, int]:
     return rank, world
 
 
-def shard(files: Sequence[str], folder: Path, rank: int, world: int) -> list[tuple[list[str], Path]]:
+def shard(files: Sequence[str], folder: Path, rank: int, world: int) -> list[tuple[list[str], Path | None]]:
     """([input], output) of each file that is this process's to do and that is not done: outputs are whole or absent."""
     names = [Path(file).name for file in files]
     if len(set(names)) < len(names) or "-" in files:
@@ -206,8 +207,8 @@ def redact_sources(
             if arguments.output_format == "redacted":
                 writer.write(waiting.popleft(), redactor.replace(text, spans), [])
             else:
-                spans = list(spans)
-                writer.write(waiting.popleft(), redactor.replace(text, spans), as_dicts(spans))
+                found = list(spans)
+                writer.write(waiting.popleft(), redactor.replace(text, found), as_dicts(found))
             bar.update()
 
 

@@ -131,7 +131,7 @@ def load_gguf(path: Path):
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    gguf.GGUFReader = cache(gguf.GGUFReader)  # transformers parses the header three times; one reader serves
+    vars(gguf)["GGUFReader"] = cache(gguf.GGUFReader)  # transformers parses the header three times; one reader serves
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     source_tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = AutoModel.from_config(config, dtype=torch.float32)
@@ -176,8 +176,8 @@ def as_mistral(source, embeddings: torch.Tensor, tokenizer: tekken.Tekken):
     from transformers import MistralConfig, MistralModel
 
     old = source.config
-    kept = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    kept += ("head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters")
+    kept = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
+    kept += ["head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters"]
     config = MistralConfig(
         **{name: getattr(old, name) for name in kept},
         sliding_window=getattr(old, "sliding_window", None),

@@ -7,6 +7,7 @@ without a label. All values of a row come from one locale; spans are counted whi
 import argparse
 import contextlib
 import gzip
+import io
 import json
 import time
 from collections import Counter
@@ -45,7 +46,7 @@ def write_rows(rows: Iterable[dict], path: Path) -> Counter[str]:
     """Write JSON Lines and return how many spans of each label they hold."""
     labels: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(stack.enter_context(atomic_path(path)).open("wb"))
+        file: io.BufferedIOBase = stack.enter_context(stack.enter_context(atomic_path(path)).open("wb"))
         if path.suffix == ".gz":  # without name and time, so that the same rows are the same bytes
             file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0))
         for row in rows:

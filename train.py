@@ -130,12 +130,12 @@ def train(
                         trainer.standardise(features)
 
                 # the heads take the documented steps in the documented order
-                tags = tags_of(split, windows[chosen], {trainer.head.tags for trainer in active})  # [scored tokens]
+                gold = tags_of(split, windows[chosen], {trainer.head.tags for trainer in active})  # [scored tokens]
                 for trainer in active:
-                    assert tags[trainer.head.tags].max(initial=0) < trainer.head.num_tags, "a label beyond the head's"
-                tags = {scheme: to_device(array, reader.device) for scheme, array in tags.items()}
-                log = [take_step(trainer, step, features, tags) for step in steps for trainer in active]
-                log = fetch(torch.stack([*log, features.isfinite().all().expand(2)]))
+                    assert gold[trainer.head.tags].max(initial=0) < trainer.head.num_tags, "a label beyond the head's"
+                tags = {scheme: to_device(array, reader.device) for scheme, array in gold.items()}
+                logged = [take_step(trainer, step, features, tags) for step in steps for trainer in active]
+                log = fetch(torch.stack([*logged, features.isfinite().all().expand(2)]))
                 del features  # or two groups' would be held at once
 
                 monitor.add(log, steps, active)  # stops at a loss or a gradient that is not finite
@@ -258,8 +258,8 @@ def flags_of(arguments: argparse.Namespace) -> dict:
 
 
 def config_of(arguments: argparse.Namespace) -> TrainingConfig:
-    same = ("batch_size", "gradient_accumulation_steps", "max_length", "max_grad_norm", "seed", "heads", "epochs")
-    same += ("dropout", "layers", "strong_epochs", "strong_dropout", "tokens_per_forward", "cache", "save_every")
+    same = ["batch_size", "gradient_accumulation_steps", "max_length", "max_grad_norm", "seed", "heads", "epochs"]
+    same += ["dropout", "layers", "strong_epochs", "strong_dropout", "tokens_per_forward", "cache", "save_every"]
     return TrainingConfig(
         learning_rates=arguments.learning_rate,
         strong_learning_rates=arguments.strong_learning_rate,

@@ -126,7 +126,7 @@ def take_place(new: Path, folder: Path) -> None:
 def exchanged(one: Path, other: Path) -> bool:
     """Exchange two folders in one step. False where that is not possible: only Linux does, on most file systems."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    return bool(rename) and not rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    return rename is not None and not rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
 
 
 @contextlib.contextmanager

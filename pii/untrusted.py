@@ -5,6 +5,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from pii.common import UserError
 
@@ -26,7 +27,7 @@ def safe_join(folder: Path, *names: str) -> Path:
     return path
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """What a JSON file holds. Raises OSError, or ValueError where it holds no JSON or more than a file of ours can:
     lone surrogates, more than JSON_LEVELS lists in lists, more than JSON_BYTES bytes."""
     if path.stat().st_size > JSON_BYTES:

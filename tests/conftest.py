@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -8,7 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm  # noqa: F401 (before it is switched off)
 
+from pii import progress
+
+os.environ["TQDM_DISABLE"] = "1"  # where errors and warnings are counted, in the processes that tests start ...
+display, progress.Lines.display = progress.Lines.display, lambda *_: True  # ... and here, but for test_progress.py
 torch.set_num_threads(1)  # matrices this small are many times as fast on one thread where the cores are shared
 
 

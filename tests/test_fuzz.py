@@ -33,9 +33,9 @@ import prepare
 import train
 from dataset import PIITokenDataset
 from pii import common
-from pii.corpus import tekken
+from pii.corpus import staging, tekken
 from pii.corpus.rows import RowError, parse_row
-from pii.training import runs
+from pii.training import runs, setup
 from tests.decoder.test_backbone import Bomb, save_tiny_backbone
 from tests.test_train import CANARY, write_prepared
 from tests.training.test_runs import seal
@@ -116,12 +116,12 @@ def patched() -> Iterator[None]:
     """Nothing that is slow and not looked at here: worker processes, the backbone's loading, the network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        patch.setattr(prepare, "parallel_map", lambda function, tasks: ((task, function(task)) for task in tasks))
+        patch.setattr(staging, "parallel_map", lambda function, tasks: ((task, function(task)) for task in tasks))
         described = tekken.load().describe()
         patch.setattr(tekken.Tekken, "describe", lambda self: described)
         loaded = functools.lru_cache(maxsize=8)(REAL_LOAD)
         patch.setattr(runs, "load_backbone", loaded)
-        patch.setattr(train, "load_backbone", loaded)
+        patch.setattr(setup, "load_backbone", loaded)
         yield
 
 

@@ -6,6 +6,12 @@ import pytest
 
 from pii import progress as module
 from pii.progress import progress
+from tests.conftest import display
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.Lines, "display", display)
 
 
 @pytest.fixture
@@ -61,3 +67,11 @@ def test_other_processes_than_the_first_and_closed_streams_say_nothing(capsys, a
         bar.set_postfix_str("loss 1", refresh=False)
     monkeypatch.undo()
     assert capsys.readouterr().err == ""
+
+
+def test_a_command_in_a_log_says_at_the_end_what_it_did(prepare_rows, capsys):
+    prepare_rows(
+        [{"unmasked_text": f"I am {name}.", "span_labels": [[5, 8, "NAME"]]} for name in ("Ann", "Bob", "Eve")]
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("prepare: 3 rows, ")

@@ -65,7 +65,7 @@ class Source:
         digest = hashlib.sha256()
         try:
             with self.path.open("rb", buffering=0) as raw:
-                file = io.BufferedReader(HashedReader(raw, digest))
+                file: io.BufferedReader = io.BufferedReader(HashedReader(raw, digest))
                 if self.path.suffix == ".gz":
                     file = io.BufferedReader(gzip.GzipFile(fileobj=file))
                 for number, line in self._elements(file):
@@ -116,20 +116,27 @@ def json_elements(text: str) -> list[str]:
     """The elements of a JSON list, each still as JSON, so that every row goes one way. Raises ValueError or
     RecursionError."""
     elements: list[str] = []
-    end = JSON_SPACE.match(text).end()
+    end = after_space(text, 0)
     while not elements or text[end] == ",":
-        start = JSON_SPACE.match(text, end + 1).end()  # after the bracket or the comma
+        start = after_space(text, end + 1)  # after the bracket or the comma
         if not elements and text[start : start + 1] == "]":
             end = start
             break
         _, end = JSON.raw_decode(text, start)
         elements.append(text[start:end])
-        end = JSON_SPACE.match(text, end).end()
+        end = after_space(text, end)
         if text[end : end + 1] not in (",", "]") or end == len(text):
             raise ValueError("no end of the list")
-    if JSON_SPACE.match(text, end + 1).end() < len(text):
+    if after_space(text, end + 1) < len(text):
         raise ValueError("more than a list")
     return elements
+
+
+def after_space(text: str, start: int) -> int:
+    """Where something other than JSON's white space comes, from `start` on."""
+    space = JSON_SPACE.match(text, start)
+    assert space  # of any length
+    return space.end()
 
 
 def language_of(words: list[str]) -> str:

@@ -19,7 +19,7 @@ from pii.untrusted import read_json, safe_join
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
-TOKEN_COLUMNS = {
+TOKEN_COLUMNS: dict[str, np.dtype] = {
     "token_ids": np.dtype(np.uint32),
     "label_ids": np.dtype(np.uint16),
     "begins": np.dtype(np.bool_),

@@ -34,9 +34,12 @@ class Tekken:
     def __init__(self) -> None:
         try:
             from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+            from mistral_common.tokens.tokenizers.tekken import Tekkenizer
         except ImportError:
             raise ImportError("mistral-common is not installed: pip install -r requirements.txt") from None
-        self._tokenizer = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer
+        tokenizer = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer
+        assert isinstance(tokenizer, Tekkenizer)
+        self._tokenizer = tokenizer
         self.path: Path = self._tokenizer.file_path
         self._num_special = self._tokenizer.num_special_tokens
         self.vocab_size: int = self._tokenizer.n_words  # special tokens included

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
 BOS_ID = 1  # Tekken's
 # a backbone's name → MistralConfig: speed and memory can be measured where the weights cannot be had
-RANDOM_SHAPES = {
+RANDOM_SHAPES: dict[str, dict[str, Any]] = {
     "random:ministral-8b": {
         "vocab_size": 131072,
         "hidden_size": 4096,
@@ -33,6 +34,26 @@ RANDOM_SHAPES = {
 }
 
 
+class BackboneConfig(Protocol):
+    """What is read of a transformers configuration."""
+
+    name_or_path: str
+    model_type: str
+    bos_token_id: int | None
+    hidden_size: int
+    num_hidden_layers: int
+    vocab_size: int
+
+
+class Backbone(nn.Module):
+    """What type checkers know of a transformers decoder that is built as Llama is: none is one of these."""
+
+    config: BackboneConfig
+    dtype: torch.dtype
+    layers: nn.ModuleList
+    norm: nn.Module
+
+
 # loading
 
 
@@ -44,7 +65,7 @@ def load_backbone(
     precision: str = "bf16",
     device: torch.device | str = "cpu",
     revision: str | None = None,
-) -> nn.Module:
+) -> Backbone:
     """A decoder without its output layer, frozen, in eval mode and on `device`.
 
     `name` is a local folder, a model of the hub (at `revision`, else at a pinned one where we know one) or one of
@@ -106,7 +127,7 @@ def keep_layers(config, layers: int) -> None:
         config.layer_types = config.layer_types[:layers]
 
 
-def read_weights(name: str, config, revision: str, dtype: torch.dtype, option: str) -> nn.Module:
+def read_weights(name: str, config, revision: str, dtype: torch.dtype, option: str) -> Backbone:
     """The decoder that `config` describes, with the weights of a folder or the hub, on the CPU. Raises UserError."""
     from transformers import AutoModel
     from transformers.utils import logging
@@ -138,7 +159,7 @@ def unreadable(name: str, option: str, error: Exception) -> UserError:
     )
 
 
-def random_backbone(config, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def random_backbone(config, dtype: torch.dtype, device: torch.device) -> Backbone:
     """The decoder that `config` describes with normal weights, the same ones each time on one device.
 
     Built there in `dtype` and nowhere before: a machine whose GPU holds the model may have less memory beside it.
@@ -150,7 +171,7 @@ def random_backbone(config, dtype: torch.dtype, device: torch.device) -> nn.Modu
         return AutoModel.from_config(config, dtype=dtype)
 
 
-def cut_layers(backbone: nn.Module, layers: int) -> None:
+def cut_layers(backbone: Backbone, layers: int) -> None:
     """Leave a loaded backbone its first `layers` decoder layers, as load_backbone does. Raises UserError."""
     if layers == backbone.config.num_hidden_layers:
         return
@@ -160,13 +181,13 @@ def cut_layers(backbone: nn.Module, layers: int) -> None:
     drop_final_norm(backbone)
 
 
-def drop_final_norm(backbone: nn.Module) -> None:
+def drop_final_norm(backbone: Backbone) -> None:
     """The final norm was trained on the last layer's output: on an earlier layer's it means nothing."""
     decoder_layers(backbone)  # or there is no such norm
     backbone.norm = nn.Identity()
 
 
-def decoder_layers(backbone: nn.Module) -> nn.ModuleList:
+def decoder_layers(backbone: Backbone) -> nn.ModuleList:
     """The decoder layers of a backbone that is built as Llama is; nearly all are. Raises UserError at another."""
     if not hasattr(backbone, "layers") or not hasattr(backbone, "norm"):
         raise UserError(
@@ -176,13 +197,13 @@ def decoder_layers(backbone: nn.Module) -> nn.ModuleList:
     return backbone.layers
 
 
-def bos_id_of(backbone: nn.Module) -> int:
+def bos_id_of(backbone: Backbone) -> int:
     """What is put before every window: the backbone's own BOS, or Tekken's where it names none."""
     own = backbone.config.bos_token_id
     return BOS_ID if own is None else own
 
 
-def check_vocabulary(backbone: nn.Module, tokenizer: dict) -> None:
+def check_vocabulary(backbone: Backbone, tokenizer: dict) -> None:
     """Raise UserError unless the backbone reads the ids that this tokenizer (as prepare.py describes it) makes."""
     config = backbone.config
     if config.vocab_size < tokenizer["vocab_size"]:
@@ -199,7 +220,7 @@ def check_vocabulary(backbone: nn.Module, tokenizer: dict) -> None:
         raise UserError(f"{config.name_or_path} was built for another tokenizer file: build it anew with standin.py")
 
 
-def quantise(backbone: nn.Module, device: torch.device | str) -> None:
+def quantise(backbone: Backbone, device: torch.device | str) -> None:
     """Move the backbone to `device` with every nn.Linear of its decoder layers turned into an Fp8Linear.
 
     Layer by layer, so that no more than one layer lies there in its old precision. Embeddings and norms keep their
@@ -209,14 +230,14 @@ def quantise(backbone: nn.Module, device: torch.device | str) -> None:
         layer.to(device)
         linears = [path for path, module in layer.named_modules() if isinstance(module, nn.Linear)]
         for path in linears:
-            layer.set_submodule(path, Fp8Linear(layer.get_submodule(path)))
+            layer.set_submodule(path, Fp8Linear(cast(nn.Linear, layer.get_submodule(path))))
     backbone.to(device)
 
 
 # computing
 
 
-def compile_layers(backbone: nn.Module, backend: str = "inductor") -> None:
+def compile_layers(backbone: Backbone, backend: str = "inductor") -> None:
     """Compile each decoder layer, for windows of any number and length. The first batches wait for the compiler.
 
     Layers share a compiled form, as they differ in their weights only; batches of one row get a second one, and a
@@ -228,7 +249,7 @@ def compile_layers(backbone: nn.Module, backend: str = "inductor") -> None:
 
 
 @torch.no_grad()
-def hidden_states(backbone: nn.Module, input_ids: torch.Tensor, layers: Sequence[int], bos_id: int) -> torch.Tensor:
+def hidden_states(backbone: Backbone, input_ids: torch.Tensor, layers: Sequence[int], bos_id: int) -> torch.Tensor:
     """[batch, length] token ids, padded on the right → [batch, length, len(layers) * hidden_size], layers in order.
 
     Layer 0 is what the embeddings give, k the raw output of decoder layer k, and the last one the backbone's output,
@@ -248,7 +269,7 @@ def hidden_states(backbone: nn.Module, input_ids: torch.Tensor, layers: Sequence
 
 
 @contextlib.contextmanager
-def kept_states(backbone: nn.Module, layers: set[int]) -> Iterator[dict[int, torch.Tensor]]:
+def kept_states(backbone: Backbone, layers: set[int]) -> Iterator[dict[int, torch.Tensor]]:
     """A dict that each forward pass inside fills: layer → [batch, length, hidden_size]. Other layers' are not held."""
     kept: dict[int, torch.Tensor] = {}
 

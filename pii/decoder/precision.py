@@ -32,6 +32,10 @@ class Fp8Linear(nn.Module):
     weight * scale; `bias` [out] or None stays as it was. Made on the device the linear lies on.
     """
 
+    weight: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight, scale = to_float8(linear.weight.detach())

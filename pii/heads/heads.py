@@ -1,5 +1,7 @@
 """The heads: small modules on frozen hidden states. Each takes flat features and gives one row of logits a token."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,11 +14,32 @@ PLAIN, BIO = "plain", "bio"  # tag schemes: one tag a label, or begin and contin
 STRONG_DEPTHS = (0.4, 0.6, 0.8)  # of the backbone, where the strong head reads unless told: see docs/accuracy.md
 
 
-class DocumentedHead(nn.Linear):
+class Head(nn.Module, ABC):
+    """What all heads have; called with features and the windows' lengths, one gives logits."""
+
+    tags: str  # its tag scheme
+    tag_weights: tuple[str, ...]  # those with a row a tag
+    num_tags: int
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Summed over the scored parts of windows: logits [tokens, tags], tags [tokens] int64, counts [windows] int64,
+        on the CPU."""
+
+    @abstractmethod
+    def decoding(self) -> Transitions | None:
+        """What its tags are decoded with, if not token by token."""
+
+    @abstractmethod
+    def standardise(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Take note of the features' mean and deviation, [in_features] each, if it looks at them."""
+
+
+class DocumentedHead(nn.Linear, Head):
     """The documented head: dropout and one float32 linear layer on the last hidden state."""
 
     tags = PLAIN
-    tag_weights = ("weight", "bias")  # those with a row a tag
+    tag_weights = ("weight", "bias")
 
     def __init__(self, in_features: int, num_labels: int, dropout: float = 0.1) -> None:
         super().__init__(in_features, num_labels, dtype=torch.float32)
@@ -38,7 +61,7 @@ class DocumentedHead(nn.Linear):
         """The documented head takes the features as they are."""
 
 
-class StrongHead(nn.Module):
+class StrongHead(Head):
     """Several layers side by side, standardised and projected, and a bidirectional GRU (Cho et al. 2014) over them.
 
     The backbone is causal: only the GRU knows what follows a token. Its tags are begin-aware, and it is trained as a
@@ -51,6 +74,8 @@ class StrongHead(nn.Module):
         "classifier.bias",
         *(f"transitions.{part}" for part in Transitions._fields),
     )
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, in_features: int, num_labels: int, size: int = 192, dropout: float = 0.3) -> None:
         super().__init__()
@@ -96,9 +121,9 @@ class StrongHead(nn.Module):
         self.deviation.copy_(deviation.clamp(min=1e-3))
 
 
-KINDS = {DOCUMENTED: DocumentedHead, STRONG: StrongHead}
+KINDS: dict[str, type[Head]] = {DOCUMENTED: DocumentedHead, STRONG: StrongHead}
 
 
-def build_head(kind: str, in_features: int, num_labels: int, dropout: float = 0.0) -> nn.Module:
+def build_head(kind: str, in_features: int, num_labels: int, dropout: float = 0.0) -> Head:
     """A new head of one of KINDS."""
     return KINDS[kind](in_features, num_labels, dropout=dropout)

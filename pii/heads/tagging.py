@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from pii.corpus.spans import (
     OUTSIDE_ID,
@@ -19,7 +18,7 @@ from pii.corpus.spans import (
 )
 from pii.corpus.windows import Windows, make_windows
 from pii.decoder.features import Reader, columns_of
-from pii.heads.heads import BIO
+from pii.heads.heads import Head
 from pii.heads.viterbi import viterbi
 
 WINDOWS_A_CHUNK = 256  # whose features are held at a time in prediction
@@ -48,7 +47,7 @@ class Tagger:
 
     def __init__(
         self,
-        head: nn.Module,
+        head: Head,
         reader: Reader,
         layers: Sequence[int],
         calibration: Sequence[float] | None = None,
@@ -84,7 +83,7 @@ class Tagger:
         biased = scores.copy()
         biased[:, OUTSIDE_ID] -= bias
         places = sequences.scored_places()
-        if self.head.tags != BIO:
+        if self.transitions is None:
             label_ids = biased.argmax(axis=1)[places].astype(np.uint16)
             return Tagged(label_ids, np.zeros(len(places), bool), np.exp(scores[places, label_ids]))
         tags = viterbi(biased, sequences.lengths, self.transitions)[places]

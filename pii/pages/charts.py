@@ -98,8 +98,8 @@ def line_chart(series, x_title, y_title, *, unit_square=False, dots=False, chose
     svg = drawing(WIDTH, height)
     xs = [x for column, _ in series.values() for x in column if math.isfinite(x)]
     ys = [y for _, column in series.values() for y in column if math.isfinite(y)]
-    x_range = (0, 1) if unit_square else (min(xs, default=0), max(xs, default=1))
-    y_range = (0, 1) if unit_square else (min([0, *ys]), max([0, *ys]) or 1)
+    x_range: tuple[float, float] = (0, 1) if unit_square else (min(xs, default=0), max(xs, default=1))
+    y_range: tuple[float, float] = (0, 1) if unit_square else (min([0, *ys]), max([0, *ys]) or 1)
     scale_x, scale_y = scale(*x_range, left, WIDTH - 14), scale(*y_range, height - bottom, top)
     axes(svg, scale_x, scale_y, x_range, y_range, x_title, y_title)
     if unit_square:
@@ -149,7 +149,7 @@ def heat_map(names: Sequence[str], counts: Sequence[Sequence[int]], row_title: s
 
 def write_stacked(path: Path, charts: Mapping[str, Element]) -> None:
     """An SVG file of charts one below the other, each under its title; it stands for itself, in light and in dark."""
-    heights = [float(chart.get("height")) + 22 for chart in charts.values()]
+    heights = [float(chart.attrib["height"]) + 22 for chart in charts.values()]
     svg = drawing(WIDTH, sum(heights))
     svg.set("class", "alone")
     svg.set("width", f"{1.6 * WIDTH:.0f}")
@@ -166,8 +166,8 @@ def write_stacked(path: Path, charts: Mapping[str, Element]) -> None:
 
 
 def drawing(width: float, height: float) -> Element:
-    size = {"width": f"{width:.0f}", "height": f"{height:.0f}"}
-    svg = ElementTree.Element("svg", viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", **size)
+    box = {"viewBox": f"0 0 {width:.0f} {height:.0f}", "role": "img"}
+    svg = ElementTree.Element("svg", box | {"width": f"{width:.0f}", "height": f"{height:.0f}"})
     add(svg, "style").text = STYLE
     return svg
 

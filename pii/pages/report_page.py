@@ -102,7 +102,7 @@ def operating_charts(points: list[dict], ringed: dict) -> dict[str, Markup]:
     """Precision over recall, and leakage over the bias, through all operating points."""
 
     def chart(x: str, y: str, x_title: str, y_title: str) -> Markup:
-        columns = tuple([point[key] for point in points] for key in (x, y))
+        columns = ([point[x] for point in points], [point[y] for point in points])
         return Markup(charts.lines({y: columns}, x_title, y_title, dots=True, chosen=(ringed[x], ringed[y])))
 
     return {
@@ -114,7 +114,7 @@ def operating_charts(points: list[dict], ringed: dict) -> dict[str, Markup]:
 def calibration_charts(calibration: dict) -> dict[str, Markup]:
     """The reliability diagram (Guo et al. 2017) and how many spans each of its bins holds."""
     bins = calibration["bins"]
-    columns = tuple([entry[key] for entry in bins] for key in ("confidence", "accuracy"))
+    columns = ([entry["confidence"] for entry in bins], [entry["accuracy"] for entry in bins])
     width = min((entry["high"] - entry["low"] for entry in bins), default=1.0)
     num_bins = round(1 / width)
     counts = np.zeros(num_bins, dtype=int)
@@ -179,7 +179,7 @@ class Texts:
         """Take in the text around an error: its place in `drawn`, and the numbers there of its gold and its predicted
         span, given their `numbers` in the row; -1 for none."""
         text = self._texts[row]
-        start, stop = excerpt(len(text), *(spans[0] or spans[1])[:2])
+        start, stop = excerpt(len(text), *next(filter(None, spans))[:2])
         lines, marks = [], []
         for (of_all, starts), span, number in zip(self._sides, spans, numbers, strict=True):
             of_row = of_all[starts[row] : starts[row + 1]]

@@ -65,11 +65,11 @@ def detect(
 def by_text(found: Iterable[tuple[int, Found]], num_texts: int) -> Iterator[Iterator[Found]]:
     """(text index, span) in the texts' order → the spans of each text, also of those that have none."""
     groups = groupby(found, key=lambda pair: pair[0])
-    index, spans = next(groups, (None, None))
+    index, spans = next(groups, (None, iter(())))
     for text_index in range(num_texts):
         if index == text_index:
             yield (span for _, span in spans)
-            index, spans = next(groups, (None, None))
+            index, spans = next(groups, (None, iter(())))
         else:
             yield iter(())
 

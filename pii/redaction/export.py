@@ -12,7 +12,7 @@ from transformers.integrations.mistral.tokenizer import MistralConverter
 
 from pii.common import UserError, atomic_folder, write_json
 from pii.corpus import tekken
-from pii.heads.heads import DOCUMENTED
+from pii.heads.heads import DOCUMENTED, DocumentedHead
 from pii.heads.tagging import Tagger
 from pii.training.runs import choose_head, load_run, read_config
 
@@ -64,6 +64,7 @@ def as_transformers(tagger: Tagger, labels: list[str]):
     config = AutoConfig.from_pretrained(tagger.reader.backbone.config.name_or_path)
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
     config.dtype = tagger.reader.backbone.dtype
+    assert isinstance(tagger.head, DocumentedHead)
     with torch.device("meta"):
         exported = AutoModelForTokenClassification.from_config(config)
     exported.model = tagger.reader.backbone

@@ -109,7 +109,7 @@ def is_unicode(text: str) -> bool:
 # JSON Lines
 
 
-def json_records(file: BinaryIO, source: str, field: str) -> Iterator[Record | BadRecord]:
+def json_records(file: BinaryIO | gzip.GzipFile, source: str, field: str) -> Iterator[Record | BadRecord]:
     for number, raw in enumerate(file, start=1):
         line = raw.removeprefix(BOM.encode()) if number == 1 else raw
         if line.strip():
@@ -159,7 +159,7 @@ CsvRows = Iterator[tuple[list[str] | None, str]]  # cells, None where the quotes
 
 
 def csv_records(
-    file: BinaryIO, source: str, column: str, on_header: Callable[[CsvHeader], None] | None
+    file: BinaryIO | gzip.GzipFile, source: str, column: str, on_header: Callable[[CsvHeader], None] | None
 ) -> Iterator[Record | BadRecord]:
     csv.field_size_limit(LONGEST_CELL)
     lines = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
@@ -168,7 +168,7 @@ def csv_records(
         if on_header:
             on_header(header)
         for number, (cells, raw) in enumerate(rows, start=1):
-            if reason := csv_fault(cells, raw, len(header.names)):
+            if (reason := csv_fault(cells, raw, len(header.names))) or cells is None:
                 yield BadRecord(source, number, reason, raw.encode("utf-8", "surrogateescape"))
             else:
                 row = CsvRow(zip(header.names, cells, strict=True))

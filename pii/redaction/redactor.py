@@ -64,15 +64,14 @@ class Redactor:
     def spans(self, texts: str | Iterable[str]) -> list[Span] | Iterator[list[Span]]:
         """Sorted spans without overlaps: (start, end, label, score), offsets in code points, end exclusive. The score
         is the mean probability of the label over the span's tokens, calibrated where the run can do it."""
-        if isinstance(texts, str):
-            return next(self.spans([texts]))
-        return (list(spans) for _, spans in self.stream(texts))
+        found = (list(spans) for _, spans in self.stream([texts] if isinstance(texts, str) else texts))
+        return next(found) if isinstance(texts, str) else found
 
     def redact(self, texts: str | Iterable[str]) -> str | Iterator[str]:
         """The texts with each span replaced; all else is as it was."""
-        if isinstance(texts, str):
-            return next(self.redact([texts]))
-        return (self.replace(text, spans) for text, spans in self.stream(texts))
+        pairs = self.stream([texts] if isinstance(texts, str) else texts)
+        redacted = (self.replace(text, spans) for text, spans in pairs)
+        return next(redacted) if isinstance(texts, str) else redacted
 
     def stream(self, texts: Iterable[str]) -> Iterator[tuple[str, Iterator[Span]]]:
         """Each text with its spans, for those who need no list of millions: read them before the next text's."""
@@ -91,7 +90,7 @@ class Redactor:
         A null stays null in `redacted` and has the spans `[]`; any other value that is no text is read as it prints.
         """
         texts = [None if is_null(value) else str(value) for value in batch[self.column]]
-        found = self.spans(text or "" for text in texts)
+        found = (list(spans) for _, spans in self.stream(text or "" for text in texts))
         redacted, spans = np.empty((2, len(texts)), dtype=object)
         for i, (text, own) in enumerate(zip(texts, found, strict=True)):
             redacted[i] = None if text is None else self.replace(text, own)

@@ -95,10 +95,10 @@ class Replacer:
             redacted.write(self._replacement(label, text[start:end], language, numbering))
             position = end
         redacted.write(text[position:])
-        redacted = redacted.getvalue()
+        whole = redacted.getvalue()
         if self.vault is not None:
-            self.vault.add(redacted, numbering.values())
-        return redacted
+            self.vault.add(whole, numbering.values())
+        return whole
 
     def _replacement(self, label: str, value: str, language: str, numbering: "Numbering") -> str:
         match self.kind:
@@ -109,6 +109,7 @@ class Replacer:
             case "hash":
                 return placeholder(label, keyed_hash(self.key, label, value).hex()[:HASH_DIGITS])
             case "fake":
+                assert self.fakes is not None
                 return self.fakes.fake_of(label, value, language)
         return placeholder(label)
 

@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from pii.common import UserError, atomic_path
-from pii.redaction.records import BadRecord, CsvHeader, Record
+from pii.redaction.records import BadRecord, CsvHeader, CsvRow, Record
 
 OUTPUT_FORMATS = ("redacted", "spans", "jsonl")
 
@@ -51,8 +52,10 @@ class Writer:
         self._file = self._context.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> bool | None:
-        return self._context.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._context.__exit__(kind, error, trace)
 
     def flush(self) -> None:
         """Write all that was given, so that a full disk is met now and not at the end."""
@@ -100,7 +103,7 @@ class RecordWriter(Writer):
         elif self.output_format == "spans":
             self._file.write(json_line({**place, "spans": spans}))
         else:
-            fields = record.row if self.field is not None else {**place, **(record.row or {})}
+            fields = ({} if self.field is not None else place) | (record.row or {})
             self._file.write(json_line({**fields, "redacted": redacted, "spans": spans}))
 
     def _redacted(self, row: dict | None, redacted: str) -> bytes:
@@ -108,8 +111,9 @@ class RecordWriter(Writer):
             return redacted.encode("utf-8")
         if self.field is not None:
             return json_line({**row, self.field: redacted})
+        assert isinstance(row, CsvRow)
         self.write_header(row.header)
-        return self.header.line({**row, self.column: redacted}.values())
+        return (self.header or row.header).line({**row, self.column: redacted}.values())
 
 
 class RejectedWriter(Writer):
@@ -122,9 +126,11 @@ class RejectedWriter(Writer):
         super().__init__(Path(os.devnull) if path is None else path, mode=0o600)
         self.count = 0
 
-    def __exit__(self, *exception: object) -> bool | None:
-        result = super().__exit__(*exception)
-        if self.count and exception[0] is None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        result = super().__exit__(kind, error, trace)
+        if self.count and kind is None:
             records = "1 record" if self.count == 1 else f"{self.count} records"
             print(f"passed over {records} that could not be read", file=sys.stderr)
         return result

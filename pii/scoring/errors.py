@@ -83,7 +83,7 @@ def analyse(documents: Documents, labels: list[str], char_starts: np.ndarray, ch
 
     def count(document_wanted: np.ndarray) -> dict:
         of_gold, of_predicted = document_wanted[gold_document], document_wanted[predicted_document]
-        chosen = Findings(*(column[of_gold] for column in findings[:3]), findings.invented[of_predicted])
+        chosen = Findings._make([*(column[of_gold] for column in findings[:3]), findings.invented[of_predicted]])
         return count_findings(chosen, gold[of_gold, 2], predicted[of_predicted, 2], labels)
 
     report = count(np.ones(len(documents.lengths), dtype=bool))

@@ -73,26 +73,26 @@ def judge(
     of_data = np.array([new_id[label_map[label]] for label in split.labels])
     of_run = np.array([new_id[label] for label in run_labels])
 
-    rows = split.rows(np.arange(len(split)) if rows is None else rows)
-    text = JoinedText.of(rows.texts())
+    chosen = split.rows(np.arange(len(split)) if rows is None else rows)
+    text = JoinedText.of(chosen.texts())
     tagged = tagged._replace(label_ids=of_run[tagged.label_ids])
-    char_starts, char_ends = (rows.tokens[name].astype(np.int64) for name in ("char_starts", "char_ends"))
-    predicted, predicted_counts = spans_of(text, rows.token_counts, char_starts, char_ends, tagged)
-    scores, _ = span_scores(text, rows.token_counts, char_starts, char_ends, tagged, predicted, predicted_counts)
-    gold = rows.spans.copy()
+    char_starts, char_ends = (chosen.tokens[name].astype(np.int64) for name in ("char_starts", "char_ends"))
+    predicted, predicted_counts = spans_of(text, chosen.token_counts, char_starts, char_ends, tagged)
+    scores, _ = span_scores(text, chosen.token_counts, char_starts, char_ends, tagged, predicted, predicted_counts)
+    gold = chosen.spans.copy()
     gold[:, 2] = of_data[gold[:, 2]]
     kept = gold[:, 2] != new_id[OUTSIDE]
-    document = np.repeat(np.arange(len(rows.languages)), rows.span_counts)
+    document = np.repeat(np.arange(len(chosen.languages)), chosen.span_counts)
     documents = metrics.Documents(
-        languages=rows.languages,
+        languages=chosen.languages,
         lengths=np.diff(text.starts),
         gold=gold[kept],
-        gold_counts=np.bincount(document[kept], minlength=len(rows.languages)),
+        gold_counts=np.bincount(document[kept], minlength=len(chosen.languages)),
         predicted=predicted,
         predicted_counts=predicted_counts,
-        gold_tags=of_data[rows.tokens["label_ids"]],
+        gold_tags=of_data[chosen.tokens["label_ids"]],
         predicted_tags=tagged.label_ids,
-        token_counts=rows.token_counts,
+        token_counts=chosen.token_counts,
     )
     return Judged(documents, labels, char_starts, char_ends, scores)
 

@@ -33,7 +33,8 @@ def synthesize(rows: int, seed: int) -> Iterator[dict]:
 
 def choose_skeletons(language: str, count: int, rng: random.Random) -> list[str]:
     """`count` skeletons, of which the share WITHOUT_PII holds none."""
-    with_pii, without_pii = [], []
+    with_pii: list[str] = []
+    without_pii: list[str] = []
     for skeleton in read_skeletons(language):
         (with_pii if re.search(r"\{[A-Z]", skeleton) else without_pii).append(skeleton)
     rare = round(count * WITHOUT_PII)
@@ -63,8 +64,9 @@ class Style(NamedTuple):
 
 def draw_style(rng: random.Random) -> Style:
     """Mostly as the skeleton is, sometimes all in one case or with capital names."""
+    cases: list[Callable[[str], str]] = [str, str.upper, str.lower]
     return Style(
-        case=rng.choices([str, str.upper, str.lower], [96.5, 1.5, 2])[0],
+        case=rng.choices(cases, [96.5, 1.5, 2])[0],
         capitals=rng.choices([set(), NAMES, {"LASTNAME"}], [93, 4, 3])[0],
         french_space=rng.choice(FRENCH_SPACES),
     )

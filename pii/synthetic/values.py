@@ -233,8 +233,9 @@ def date_and_time(values: Values, key: str, day: date) -> str:
 
 def amount(values: Values) -> str:
     """Money from 5 to 900,000, its thousands and decimals separated as the locale does."""
-    *thousands, decimal = values.rng.choice(SEPARATORS[values.locale])
-    text = f"{int(10 ** values.rng.uniform(0.7, 5.95)):,}".replace(",", "".join(thousands))
+    separators = values.rng.choice(SEPARATORS[values.locale])
+    thousands, decimal = separators[:-1], separators[-1]
+    text = f"{int(10 ** values.rng.uniform(0.7, 5.95)):,}".replace(",", thousands)
     return text if values.rng.random() < 0.3 else text + decimal + values.expand("##")
 
 

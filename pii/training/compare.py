@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from pii.common import UserError
 from pii.corpus.roundtrip import as_raw
@@ -14,6 +13,7 @@ from pii.corpus.spans import starts_of
 from pii.corpus.staging import choose_validation
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows
+from pii.decoder.backbone import Backbone
 from pii.decoder.features import Cache, Reader, to_device
 from pii.heads.calibration import fit_calibration
 from pii.heads.heads import BIO, STRONG, STRONG_DEPTHS
@@ -58,7 +58,7 @@ def compare_heads(
 
 
 def choose_layers(
-    backbone: nn.Module,
+    backbone: Backbone,
     split: PreparedSplit,
     windows: Windows,
     config: TrainingConfig,

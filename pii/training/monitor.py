@@ -159,9 +159,9 @@ class TensorBoard:
             for step, entry in enumerate(trainer.log[self.written :], self.written + 1):
                 for figure, value in zip(("loss", "gradient_norm", "learning_rate"), entry, strict=True):
                     self.writer.add_scalar(f"{figure}/{name}", value, step)
-            for step, strict in trainer.checks:
-                if step > self.written:
-                    self.writer.add_scalar(f"validation_strict_f1/{name}", strict, int(step))
+            for checked, strict in trainer.checks:
+                if checked > self.written:
+                    self.writer.add_scalar(f"validation_strict_f1/{name}", strict, int(checked))
         self.written = max(len(trainer.log) for trainer in trainers)
 
     def close(self) -> None:

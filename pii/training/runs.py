@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
-from torch import nn
 
 from pii.common import UserError, atomic_folder, atomic_path, write_json
 from pii.corpus.store import MAX_LABELS, PreparedSplit
 from pii.decoder.backbone import check_vocabulary, load_backbone
 from pii.decoder.features import Reader
 from pii.decoder.precision import PRECISIONS, backbone_dtype
-from pii.heads.heads import KINDS, build_head
+from pii.heads.heads import KINDS, Head, build_head
 from pii.heads.tagging import Tagger
 from pii.pages.curves import write_curves
 from pii.processes import Processes
@@ -123,7 +122,7 @@ def head_config(trainer: HeadTrainer, sha256: str, validation: dict[str, dict]) 
 
 def step_records(trainers: Sequence[HeadTrainer]) -> Iterator[dict]:
     """One a step and head, in the order of the steps; the strict F1 on validation rows where it was looked at."""
-    checks = {trainer.plan.name: dict(trainer.checks) for trainer in trainers}
+    checks = {trainer.plan.name: {step: strict for step, strict in trainer.checks} for trainer in trainers}
     for step in range(max(len(trainer.log) for trainer in trainers)):
         for trainer in trainers:
             if step < len(trainer.log):
@@ -252,7 +251,7 @@ def load_run(
     return Tagger(built.to(device), reader, entry["layers"], entry["calibration"]), config
 
 
-def read_head(run: Path, config: dict, head: str, width: int) -> nn.Module:
+def read_head(run: Path, config: dict, head: str, width: int) -> Head:
     """A head of a run on features of this width. Raises UserError."""
     path = safe_join(run, head, HEAD)
     weights = read_weights(path, config["heads"][head].get("sha256"))

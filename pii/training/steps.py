@@ -1,7 +1,7 @@
 """Which windows each optimizer step sees, and what is to be learnt there."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from pii.heads.heads import BIO, PLAIN
 from pii.processes import Processes
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One optimizer step, as one process sees it. Its windows stand side by side with those of other steps."""
 
     number: int  # 1, 2, ... over all epochs
@@ -56,12 +57,12 @@ def step_groups(
         yield steps, np.concatenate(own)
 
 
-def slices(sequence: Sequence, size: int) -> Iterator[Sequence]:
-    """The sequence, `size` entries at a time."""
-    return (sequence[start : start + size] for start in range(0, len(sequence), size))
+def slices(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """The array, `size` entries at a time."""
+    return (array[start : start + size] for start in range(0, len(array), size))
 
 
-def tags_of(split: PreparedSplit, windows: Windows, schemes: Sequence[str]) -> dict[str, np.ndarray]:
+def tags_of(split: PreparedSplit, windows: Windows, schemes: Container[str]) -> dict[str, np.ndarray]:
     """Tags of the windows' scored tokens in each tag scheme: [scored tokens] int64."""
     tokens = windows.scored_tokens()
     label_ids = split.tokens["label_ids"][tokens]

@@ -74,10 +74,12 @@ class HeadTrainer:
 
     def sum_gradients(self, loss: torch.Tensor) -> None:
         """Replace the gradients, and the loss, with their sums over all processes."""
+        gradients = []
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.processes.all_reduce([*(parameter.grad for parameter in self.parameters), loss])
+            gradients.append(parameter.grad)
+        self.processes.all_reduce([*gradients, loss])
 
     def state(self) -> dict[str, torch.Tensor]:
         """All that a later process needs to go on, as named tensors."""
@@ -98,8 +100,8 @@ class HeadTrainer:
             if name.startswith("optimizer/"):
                 _, index, moment = name.split("/")
                 moments.setdefault(int(index), {})[moment] = tensor
-        for index, held in moments.items():  # the optimizer would take any shape and fail at its next step
-            shape = self.parameters[index].shape
+        for place, held in moments.items():  # the optimizer would take any shape and fail at its next step
+            shape = self.parameters[place].shape
             if {name: m.shape for name, m in held.items()} != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
                 raise ValueError
         groups = self.optimizer.state_dict()["param_groups"]
