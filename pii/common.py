@@ -4,7 +4,6 @@ import argparse
 import collections
 import contextlib
 import ctypes
-import fcntl
 import json
 import multiprocessing
 import os
@@ -18,11 +17,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError
 
 PATIENCE = 2.0  # seconds to wait for another process that writes the same file: most are written in less
+# not a file instead of a lock, which would outlast a killed process; filelock before 4 does not know the option
+NO_SUBSTITUTE: dict[str, Any] = {"fallback_to_soft": False} if hasattr(FileLock, "fallback_to_soft") else {}
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 
 Task = TypeVar("Task")
@@ -179,38 +181,34 @@ def clear_up(shared: Path, path: Path) -> None:
 @contextlib.contextmanager
 def locked(lock: Path, path: Path) -> Iterator[bool]:
     """Hold the lock file of `path`, in a folder made for it. False where the file system has no locks."""
-    deadline = time.monotonic() + PATIENCE
-    while not (taken := take_lock(lock)):
-        if time.monotonic() > deadline:
-            raise UserError(f"another process is writing {path}: wait for it or choose another name")
-        time.sleep(0.02)
-    file, is_alone = taken
+    taken = FileLock(lock, **NO_SUBSTITUTE)
+    is_alone = take(taken, lock, path)
     try:
         yield is_alone
     finally:
         lock.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another process is there already
             lock.parent.rmdir()
-        file.close()
+        taken.release()
 
 
-def take_lock(lock: Path) -> tuple[BinaryIO, bool] | None:
-    """The opened lock file, and False where the file system has no locks. None where another process has it."""
-    with contextlib.suppress(FileExistsError):
-        lock.parent.mkdir(0o700)
-    with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:  # the other deleted it just now
-        file = stack.enter_context(lock.open("ab"))
+def take(taken: BaseFileLock, lock: Path, path: Path) -> bool:
+    """Wait for the lock. False where the file system has none; UserError where another process keeps it."""
+    for _ in range(100):  # in vain only where others make or delete the folder in the same moment
+        with contextlib.suppress(FileExistsError):
+            lock.parent.mkdir(0o700)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike those of flock, children do not inherit it
-            is_alone = True
-        except BlockingIOError:
-            return None
-        except OSError:
-            is_alone = False
-        if not is_alone or os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            stack.pop_all()
-            return file, is_alone
-    return None
+            taken.acquire(PATIENCE, 0.02)
+        except (FileNotFoundError, FileExistsError):
+            continue
+        except Timeout:
+            raise UserError(f"another process is writing {path}: wait for it or choose another name") from None
+        except (OSError, NotImplementedError):
+            break
+        if lock.exists():
+            return True
+        taken.release()  # of a file that was deleted meanwhile, which filelock before 3.21 does not see
+    return False
 
 
 def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:

@@ -45,4 +45,4 @@ def progress(what: str, total: int | None = None, unit: str = " tok", quiet: boo
     share = "/{total_fmt}{unit} ({percentage:.0f}%)" if total else "{unit}"
     left = ", {remaining} left" if total else ""
     line = f"{{desc}}: {{n_fmt}}{share}, {{rate_fmt}}, {{elapsed}} passed{left}{{postfix}}"
-    return Lines(**common, bar_format=line, mininterval=INTERVAL, miniters=1, delay=INTERVAL)
+    return Lines(**common, bar_format=line, mininterval=INTERVAL, miniters=1, delay=INTERVAL, smoothing=0)
