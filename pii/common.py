@@ -17,14 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError
 
 PATIENCE = 2.0  # seconds to wait for another process that writes the same file: most are written in less
-# not a file instead of a lock, which would outlast a killed process; filelock before 4 does not know the option
-NO_SUBSTITUTE: dict[str, Any] = {"fallback_to_soft": False} if hasattr(FileLock, "fallback_to_soft") else {}
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 
 Task = TypeVar("Task")
@@ -181,7 +179,7 @@ def clear_up(shared: Path, path: Path) -> None:
 @contextlib.contextmanager
 def locked(lock: Path, path: Path) -> Iterator[bool]:
     """Hold the lock file of `path`, in a folder made for it. False where the file system has no locks."""
-    taken = FileLock(lock, **NO_SUBSTITUTE)
+    taken = FileLock(lock, fallback_to_soft=False)  # a file instead of a lock would outlast a killed process
     is_alone = take(taken, lock, path)
     try:
         yield is_alone
@@ -203,11 +201,9 @@ def take(taken: BaseFileLock, lock: Path, path: Path) -> bool:
             continue
         except Timeout:
             raise UserError(f"another process is writing {path}: wait for it or choose another name") from None
-        except (OSError, NotImplementedError):
+        except OSError:
             break
-        if lock.exists():
-            return True
-        taken.release()  # of a file that was deleted meanwhile, which filelock before 3.21 does not see
+        return True
     return False
 
 
