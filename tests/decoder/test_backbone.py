@@ -541,10 +541,14 @@ def test_gpus_without_float8_units_multiply_by_the_rounded_weight(dtype):
 
 
 def test_matrix_units_are_given_the_same_product():
-    """The library computes it without such units too, if slowly."""
+    """The library computes it without such units too, if slowly: newer versions of it."""
     made, x = Fp8Linear(a_linear(64, 32)), some_activations(5, 64)
     x *= 10.0 ** torch.arange(-2, 3)[:, None]
-    product, expected = made.on_units(x), made.by_hand(x)
+    try:
+        product = made.on_units(x)
+    except NotImplementedError:
+        pytest.skip("this torch multiplies float8 on GPUs only")
+    expected = made.by_hand(x)
     assert product.dtype == torch.bfloat16
     row_size = expected.abs().amax(dim=1, keepdim=True)
     assert ((product.float() - expected).abs() / row_size).max() < 2**-7
