@@ -27,7 +27,7 @@ def test_the_notebook_runs_from_top_to_bottom_on_a_cpu(tmp_path, monkeypatch):
             (tmp_path / name.name).symlink_to(name)
     monkeypatch.chdir(tmp_path)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     pictures = [output for cell in code for output in cell.outputs if "image/svg+xml" in output.get("data", {})]
     assert len(pictures) == 1
