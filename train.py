@@ -20,7 +20,7 @@ from pii.processes import Processes
 from pii.progress import progress
 from pii.training import runs
 from pii.training.compare import compare_heads
-from pii.training.config import TrainingConfig
+from pii.training.config import AUTO, TrainingConfig
 from pii.training.monitor import Monitor, Validation, check_tensorboard
 from pii.training.plans import STRONG_STEPS, Plan, plan_heads
 from pii.training.setup import build_cache, build_reader, start_from
@@ -45,9 +45,10 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
     split = PreparedSplit(arguments.data, "train")
     windows = make_windows(split.example_offsets, config.max_length)
     check_data(split, windows, arguments.data)
-    backbone = (arguments.backbone, arguments.precision, not arguments.no_compile)
+    depth = backbone_depth(arguments.backbone)
+    backbone = (arguments.backbone, depth, arguments.precision, not arguments.no_compile)
     reader, layers = build_reader(*backbone, config, split, windows, processes, take_step)
-    plans = plan_heads(config, backbone_depth(arguments.backbone), layers, len(windows))
+    plans = plan_heads(config, depth, layers, len(windows))
     belongs_to = runs.fingerprint(plans, flags_of(arguments), split)
     if arguments.resume and runs.is_complete(arguments.output, belongs_to):
         if processes.rank == 0:
@@ -64,8 +65,8 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
     with runs.run_folder(arguments.output, processes) as folder:
         loaded = time.perf_counter()
         monitor = build_monitor(trainers, reader, arguments, processes)
-        place = (arguments.output, belongs_to, arguments.resume)
-        summary = train(trainers, reader, split, windows, config, processes, monitor, *place)
+        state = (arguments.output, belongs_to, arguments.resume)
+        summary = train(trainers, reader, split, windows, config, processes, monitor, *state)
         seconds = time.perf_counter() - loaded
         summary |= {
             "seconds": round(seconds, 2),
@@ -201,10 +202,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/default"), help="run folder to write")
     parser.add_argument("--heads", nargs="+", choices=list(KINDS), default=[DOCUMENTED], help=f"({DOCUMENTED})")
     parser.add_argument("--start-from", type=Path, metavar="RUN", help="each head begins with this run's, of its kind")
-    parser.add_argument("--batch-size", type=positive_int, default=12, help="windows a batch (12)")
-    parser.add_argument("--max-length", type=positive_int, default=96, help="tokens a window (96); nothing is cut")
-    parser.add_argument("--gradient-accumulation-steps", type=positive_int, default=3, help="batches a step (3)")
-    parser.add_argument("--max-grad-norm", type=positive_float, default=1.0, help="gradients are clipped to it (1.0)")
+    parser.add_argument("--batch-size", type=positive_int, help="windows a batch (%(default)s)")
+    parser.add_argument("--max-length", type=positive_int, help="tokens a window (%(default)s); nothing is cut")
+    parser.add_argument("--gradient-accumulation-steps", type=positive_int, help="batches a step (%(default)s)")
+    parser.add_argument("--max-grad-norm", type=positive_float, help="gradients are clipped to it (%(default)s)")
     documented = parser.add_argument_group("the documented head (the strong one, where it is trained alone)")
     documented.add_argument(
         "--learning-rate", type=positive_float, nargs="+", help="of AdamW (1e-5); several: a head each"
@@ -223,11 +224,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     machine.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
     machine.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
-    machine.add_argument("--cache", choices=CACHES, default="auto", help="where features wait for later epochs")
-    machine.add_argument("--save-every", type=positive_int, default=100, help="steps between states to resume (100)")
+    machine.add_argument("--cache", choices=CACHES, help="where features wait for later epochs")
+    machine.add_argument("--save-every", type=positive_int, help="steps between states to resume (%(default)s)")
     machine.add_argument("--tensorboard", action="store_true", help="log to tensorboard/ beside --output, if installed")
     machine.add_argument("--resume", action="store_true", help="go on from the last state in --output")
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--seed", type=seed)
+    recipe = ("batch_size", "gradient_accumulation_steps", "max_length", "max_grad_norm", "cache", "save_every", "seed")
+    parser.set_defaults(**{name: getattr(TrainingConfig, name) for name in recipe})
     arguments = parser.parse_args(argv)
     settle_head_flags(arguments)
     if arguments.tensorboard:
@@ -245,8 +248,9 @@ def settle_head_flags(arguments: argparse.Namespace) -> None:
     for name in ("layers", "strong_learning_rate", "strong_epochs", "strong_dropout"):
         if STRONG not in arguments.heads and getattr(arguments, name) is not None:
             raise UserError(f"--{name.replace('_', '-')} is the strong head's: add --heads {DOCUMENTED} {STRONG}")
-    defaults = {"learning_rate": [1e-5], "epochs": 1, "dropout": 0.1}
-    defaults |= {"strong_learning_rate": [2e-3], "strong_dropout": 0.3}
+    defaults = {name: getattr(TrainingConfig, name) for name in ("epochs", "dropout", "strong_dropout")}
+    defaults["learning_rate"] = [*TrainingConfig.learning_rates]
+    defaults["strong_learning_rate"] = [*TrainingConfig.strong_learning_rates]
     for name, value in defaults.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
@@ -280,7 +284,7 @@ def describe(
         f"data: {len(split)} rows, {len(windows)} windows, {len(split.tokens['token_ids'])} tokens, "
         f"{split.num_labels} labels",
     ]
-    why = {None: "default depths, see docs/accuracy.md", ("auto",): "best on a part of the training rows"}
+    why = {None: "default depths, see docs/accuracy.md", AUTO: "best on a part of the training rows"}
     given = arguments.layers and tuple(arguments.layers)
     for plan in plans:
         reason = f" ({why.get(given, 'as told')})" if plan.kind == STRONG else ""

@@ -197,14 +197,14 @@ def take(taken: BaseFileLock, lock: Path, path: Path) -> bool:
             lock.parent.mkdir(0o700)
         try:
             taken.acquire(PATIENCE, 0.02)
+            return True
         except (FileNotFoundError, FileExistsError):
             continue
         except Timeout:
-            raise UserError(f"another process is writing {path}: wait for it or choose another name") from None
-        except OSError:
             break
-        return True
-    return False
+        except OSError:
+            return False
+    raise UserError(f"another process is writing {path}: wait for it or choose another name")
 
 
 def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:

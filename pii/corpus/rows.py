@@ -1,6 +1,6 @@
 """Raw rows of every form people have → text, language and clean character spans, or the reason why not.
 
-The forms are recognised by their fields; README.md shows one row of each.
+The forms are recognised by their fields; docs/data.md shows one row of each.
 """
 
 import ast

@@ -46,7 +46,7 @@ class Documents(NamedTuple):
 
 
 def score(documents: Documents, labels: list[str], resamples: int = 1000, seed: int = 0) -> dict:
-    """Every figure as nested dicts of plain numbers; `labels` [label ids], O first. See README.md for the keys.
+    """Every figure as nested dicts of plain numbers; `labels` [label ids], O first; keys: docs/evaluation.md.
 
     Micro figures are at the top of each scheme, `macro` is the mean over the labels that have gold spans. Intervals
     are 95% percentile bootstrap intervals over documents (Efron 1979), with `resamples` draws; 0 leaves them out.

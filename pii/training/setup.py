@@ -7,7 +7,7 @@ from pathlib import Path
 from pii.common import UserError
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows
-from pii.decoder.backbone import backbone_depth, check_vocabulary, compile_layers, cut_layers, load_backbone
+from pii.decoder.backbone import check_vocabulary, compile_layers, cut_layers, load_backbone
 from pii.decoder.features import Cache, Reader, choose_cache
 from pii.decoder.precision import backbone_dtype
 from pii.heads.heads import BIO
@@ -21,6 +21,7 @@ from pii.training.trainer import HeadTrainer
 
 def build_reader(
     backbone_name: str,
+    depth: int,
     precision: str,
     compiled: bool,
     config: TrainingConfig,
@@ -29,9 +30,9 @@ def build_reader(
     processes: Processes,
     take_step: TakeStep,
 ) -> tuple[Reader, list[int]]:
-    """The backbone as far as some head reads it, and the layers of the strong head: with layers AUTO, those that small
-    heads trained by `take_step` like best. On a GPU the decoder layers are `compiled`. Raises UserError."""
-    depth = backbone_depth(backbone_name)
+    """The backbone of this depth as far as some head reads it, and the layers of the strong head: with layers AUTO,
+    those that small heads trained by `take_step` like best. On a GPU the decoder layers are `compiled`. Raises
+    UserError."""
     layers = strong_layers(config.layers, depth)
     lowest = depth if config.trains_documented or not layers else max(layers)
     dtype = backbone_dtype(processes.device)
