@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,6 +124,14 @@ def test_one_text_and_many_give_the_same_answers(redactor):
     assert [redactor.redact(text) for text in TEXTS] == list(redactor.redact(TEXTS))
     assert list(redactor.redact(TEXTS)) == [with_labels(*pair) for pair in zip(TEXTS, spans, strict=True)]
     assert sum(map(len, spans)) > 20 and {span.label for found in spans for span in found} == {*LABELS[1:]}
+
+
+def test_threads_share_a_redactor_and_each_gets_its_own_answers(build):
+    shared = build(replace="fake")
+    texts = [f"{text} {number} {TEXTS[number % len(TEXTS)]}" for number, text in enumerate(TEXTS * 4)]
+    alone = [shared.redact(text) for text in texts]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(build(replace="fake").redact, texts)) == alone
 
 
 def test_no_texts_give_no_answers(redactor):

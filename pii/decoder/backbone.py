@@ -2,7 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,6 +17,9 @@ from pii.decoder.precision import PRECISIONS, Fp8Linear
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
 BOS_ID = 1  # Tekken's
+# (layers, where to keep their states) of the pass that this thread is in
+WANTED: ContextVar[tuple[set[int], dict[int, torch.Tensor]]] = ContextVar("WANTED", default=(set(), {}))
+HOOKS_LOCK = threading.Lock()
 # a backbone's name → MistralConfig: speed and memory can be measured where the weights cannot be had
 RANDOM_SHAPES: dict[str, dict[str, Any]] = {
     "random:ministral-8b": {
@@ -52,6 +57,7 @@ class Backbone(nn.Module):
     dtype: torch.dtype
     layers: nn.ModuleList
     norm: nn.Module
+    offers_states: bool  # install_hooks was here
 
 
 # loading
@@ -270,23 +276,38 @@ def hidden_states(backbone: Backbone, input_ids: torch.Tensor, layers: Sequence[
 
 @contextlib.contextmanager
 def kept_states(backbone: Backbone, layers: set[int]) -> Iterator[dict[int, torch.Tensor]]:
-    """A dict that each forward pass inside fills: layer → [batch, length, hidden_size]. Other layers' are not held."""
+    """A dict that a forward pass of this thread fills: layer → [batch, length, hidden_size]. Others' are not held."""
+    if layers:
+        install_hooks(backbone)
     kept: dict[int, torch.Tensor] = {}
-
-    def keep_input(module: nn.Module, arguments: tuple, named: dict) -> None:
-        kept[0] = arguments[0] if arguments else named["hidden_states"]
-
-    def keep_output(layer: int) -> Callable[..., None]:
-        def keep(module: nn.Module, arguments: tuple, output: torch.Tensor) -> None:
-            kept[layer] = output
-
-        return keep
-
-    with contextlib.ExitStack() as hooks:
-        for layer in layers:
-            if layer == 0:
-                hook = decoder_layers(backbone)[0].register_forward_pre_hook(keep_input, with_kwargs=True)
-            else:
-                hook = decoder_layers(backbone)[layer - 1].register_forward_hook(keep_output(layer))
-            hooks.callback(hook.remove)
+    token = WANTED.set((layers, kept))
+    try:
         yield kept
+    finally:
+        WANTED.reset(token)
+
+
+def install_hooks(backbone: Backbone) -> None:
+    """Let every decoder layer offer its output, and the first one its input, to `keep`.
+
+    Hooks belong to the module, so those of one call would also see the passes of other threads: they are set once,
+    and what each thread wants is its own.
+    """
+    with HOOKS_LOCK:
+        if getattr(backbone, "offers_states", False):
+            return
+        layers = decoder_layers(backbone)
+        layers[0].register_forward_pre_hook(
+            lambda module, arguments, named: keep(0, arguments[0] if arguments else named["hidden_states"]),
+            with_kwargs=True,
+        )
+        for number, layer in enumerate(layers, start=1):
+            layer.register_forward_hook(lambda module, arguments, output, number=number: keep(number, output))
+        backbone.offers_states = True
+
+
+def keep(layer: int, states: torch.Tensor) -> None:
+    """Hold what a layer gives where this thread's pass wants it."""
+    wanted, kept = WANTED.get()
+    if layer in wanted:
+        kept[layer] = states

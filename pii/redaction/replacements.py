@@ -5,6 +5,7 @@ import io
 import itertools
 import random
 import re
+import threading
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -47,6 +48,7 @@ OTHER_LABELS = {  # what stands for the labels of other label sets, which are gi
 CASE_MATTERS = {"{BITCOINADDRESS}", "{LITECOINADDRESS}", "{CURRENCYSYMBOL}"}
 FAKE_ATTEMPTS = 100  # draws that may equal the value before its label stands in its place
 FAKES_KEPT = 1 << 16  # values whose fakes are remembered
+VALUES_LOCK = threading.Lock()  # all threads draw from one Values
 
 
 class Span(NamedTuple):
@@ -155,8 +157,7 @@ class Fakes:
     """Made-up values. A fake depends on key, seed, language, label and value (and the versions of Python and Faker),
     never on what was asked before. It differs from its value by more than case, accents, spaces and punctuation.
 
-    Two values can have the same fake. Without a key, who guesses a value and the seed can check the guess. Not for
-    several threads at once.
+    Two values can have the same fake. Without a key, who guesses a value and the seed can check the guess.
     """
 
     def __init__(self, key: bytes, seed: int) -> None:
@@ -169,7 +170,8 @@ class Fakes:
         """A value of the label's type, English unless `language` begins with another that values.py has; [LABEL] if the
         label means nothing to us."""
         language = language[:2].lower()
-        return self._cached(label, value, language if language in LOCALES else "en")
+        with VALUES_LOCK:
+            return self._cached(label, value, language if language in LOCALES else "en")
 
     def _make(self, label: str, value: str, language: str) -> str:
         pattern = self.patterns.get(re.sub("[^A-Z0-9]", "", label.upper()))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from pii.common import UserError
 from pii.decoder.backbone import (
     DEFAULT_BACKBONE,
     RANDOM_SHAPES,
+    WANTED,
     backbone_depth,
     check_vocabulary,
     compile_layers,
@@ -419,12 +421,31 @@ def test_padding_on_the_right_changes_no_real_tokens_states(backbone, padding_id
         torch.testing.assert_close(together[: len(row)], alone, rtol=0, atol=1e-5)
 
 
-def test_no_hook_is_left_behind_even_after_an_error(backbone):
+def test_hooks_are_set_once_and_an_error_leaves_nothing_wanted(backbone):
     made = loaded(backbone)
-    hidden_states(made, some_ids(1, 3), [0, 1, 2], BOS)
     with pytest.raises(IndexError):
         hidden_states(made, torch.tensor([[VOCAB]]), [0, 1, 2], BOS)
-    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in made.layers)
+    for _ in range(3):
+        hidden_states(made, some_ids(1, 3), [0, 1, 2], BOS)
+    assert [len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in made.layers] == [2, 1, 1]
+    assert WANTED.get() == (set(), {})
+
+
+@pytest.mark.parametrize("place", range(DEPTH))
+def test_a_pass_of_another_thread_in_the_midst_of_one_changes_nothing(backbone, place):
+    made, mine, theirs, layers = loaded(backbone), some_ids(2, 5, seed=1), some_ids(3, 4, seed=2), range(DEPTH + 1)
+    expected = [hidden_states(made, ids, layers, BOS) for ids in (mine, theirs)]
+    found = []
+    with ThreadPoolExecutor(1) as thread:
+
+        def interrupt(*_) -> None:
+            if not found:
+                found.append(None)  # the other pass comes by here too
+                found[0] = thread.submit(hidden_states, made, theirs, layers, BOS).result()
+
+        made.layers[place].register_forward_hook(interrupt)
+        assert torch.equal(hidden_states(made, mine, layers, BOS), expected[0])
+    assert torch.equal(found[0], expected[1])
 
 
 @pytest.mark.parametrize("layer", [-1, DEPTH + 1])
