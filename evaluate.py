@@ -8,6 +8,7 @@ import numpy as np
 
 from pii.common import Parser, UserError, fraction, run, write_json
 from pii.corpus.store import SPLITS, PreparedSplit
+from pii.heads.heads import PLAIN
 from pii.pages.report_page import commonest_confusions, write_report_page
 from pii.processes import Processes
 from pii.scoring import errors, metrics
@@ -49,7 +50,7 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
 
     def judge_at(bias: float) -> Judged:
         tagged = tagger.decode(scores, np.diff(split.example_offsets), bias)
-        return judge(split, tagged, config["labels"], label_map)
+        return judge(split, tagged, config["labels"], label_map, widened=arguments.whole_words)
 
     started = time.perf_counter()
     judged = judge_at(0.0)
@@ -58,6 +59,9 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
         "head": head,
         "data": str(arguments.data),
         "split": arguments.split,
+        "spans": "documented"
+        if config["heads"][head]["tags"] == PLAIN and not arguments.whole_words
+        else "whole words",
         **figures_of(judged, config["labels"], tagger.calibration),
     }
     tell(report, arguments)
@@ -87,6 +91,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
     parser.add_argument("--label-map", type=Path, help="JSON: data label to run label, or null to leave it out")
+    parser.add_argument(
+        "--whole-words", action="store_true", help="judge spans as predict.py gives them (the strong head's always are)"
+    )
     parser.add_argument("--errors", action="store_true", help="tell the kinds of errors by label")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--html", type=Path, help="write a page for a browser to this file: figures, charts, errors")
@@ -153,6 +160,8 @@ def print_report(report: dict) -> None:
         )
     low, high = report["leakage_interval"]
     print(f"leakage {report['leakage']:.3f} ({low:.3f} to {high:.3f}): the share of gold PII characters left uncovered")
+    if report["spans"] == "documented":
+        print("spans as documented; predict.py widens them to whole words: --whole-words")
     print(f"token accuracy {report['token']['accuracy']:.3f}, {report['documents']} documents")
     print(f"calibration error of span scores {report['calibration']['ece']:.3f}")
     print_confusions(report["confusion"])

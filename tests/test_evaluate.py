@@ -361,6 +361,21 @@ def test_figures_of_a_begin_aware_head_are_those_of_a_loop_over_rows(trained, da
     assert report["leakage"] == pytest.approx(leaked(gold, found))
 
 
+def test_the_documented_spans_are_judged_as_documented_or_as_predict_gives_them(trained, data, tmp_path, capfd):
+    redactor, split = predict.Redactor(trained, head=DOCUMENTED, device="cpu"), PIITokenDataset(data, "validation")
+    examples = [split.example(i) for i in range(len(split))]
+    found = [[tuple(span)[:3] for span in redactor.spans(example["text"])] for example in examples]
+    hits = sum(len({*example["spans"]} & {*own}) for example, own in zip(examples, found, strict=True))
+    documented = report_of(trained, data, tmp_path, head=DOCUMENTED)
+    assert documented["spans"] == "documented" and "--whole-words" in capfd.readouterr().out
+    whole = report_of(trained, data, tmp_path, head=DOCUMENTED, whole_words=True)
+    assert whole["spans"] == "whole words" and "--whole-words" not in capfd.readouterr().out
+    assert whole["predicted"] == sum(map(len, found)) and whole["strict"]["correct"] == hits
+    assert whole["leakage"] == pytest.approx(leaked([example["spans"] for example in examples], found))
+    assert whole["leakage"] < documented["leakage"]
+    assert report_of(trained, data, tmp_path, head=STRONG)["spans"] == "whole words"
+
+
 @pytest.mark.parametrize("held", ["null", "[]", "7", "[" * 100_000, '{"strong": ', "\\ud800"])
 def test_an_operating_point_is_stored_over_what_is_none(copied_run, data, tmp_path, held):
     (copied_run / "operating_points.json").write_text(held)

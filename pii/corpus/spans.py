@@ -8,6 +8,7 @@ import functools
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
+from unicodedata import category
 
 import numpy as np
 
@@ -15,6 +16,16 @@ OUTSIDE_ID = 0  # label id of O
 WHITE_SPACE = np.array([point for point in range(0x3001) if chr(point).isspace()], dtype=np.uint32)
 PUNCTUATION = np.array([ord(c) for c in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«»’“”…"], dtype=np.uint32)
 SENTENCE_MARKS = np.array([ord(c) for c in ".,;:!?"], dtype=np.uint32)
+# kinds of characters where words are told apart
+OTHER, SPACE, LETTER, DIGIT, FLAG, MARK, FORMAT = range(7)
+KIND_OF_CATEGORY = dict.fromkeys(("Lu", "Ll", "Lt", "Lm"), LETTER) | dict.fromkeys(("Mn", "Mc", "Me"), MARK)
+KIND_OF_CATEGORY |= {"Nd": DIGIT, "Cf": FORMAT}
+JOINER = 0x200D
+VIRAMAS = (0x94D, 0x9CD, 0xACD, 0xB4D, 0xC4D, 0xD4D)  # join two consonants of an Indic script
+# what Unicode's rules for grapheme clusters (UAX 29) add to marks: joiners, skin tones, tags, parts of Hangul syllables
+MARKS_BY_RULE = ((0x200C, JOINER), (0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F), (0x1160, 0x11FF), (0xD7B0, 0xD7FF))
+MARKS_BY_RULE += ((0xFF9E, 0xFF9F),)
+IN_SIGHT = 32  # characters on each side that say whether a place is inside a word
 GLUE = np.array([ord(c) for c in "-'’.:"], dtype=np.uint32)  # what glues a word to the one before it
 
 
@@ -178,33 +189,90 @@ def glued(text: JoinedText, starts: np.ndarray, token_ends: np.ndarray) -> np.nd
     return longer & is_glue & is_word & follows
 
 
-def whole_words(text: JoinedText, spans: np.ndarray, span_counts: np.ndarray) -> np.ndarray:
-    """Sorted spans [n, 3] without overlaps, as spans_of_tags returns them → the same, none of which cuts a word: each
-    is widened over letters next to its letters and digits next to its digits, up to its neighbours."""
-    text_start, text_end = (np.repeat(edges, span_counts) for edges in (text.starts[:-1], text.starts[1:]))
+def whole_words(text: JoinedText, spans: np.ndarray, span_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted spans [n, 3] without overlaps and how many each text has, as spans_of_tags returns them → the same, but
+    none cuts a word: each is widened to the next word borders, up to its neighbours. Neighbours of one label that then
+    touch inside a word are one span."""
+    is_border = word_borders(text.points, text.starts)
+    borders = np.flatnonzero(is_border)
+    text_start = np.repeat(text.starts[:-1], span_counts)
     starts, ends = spans[:, 0] + text_start, spans[:, 1] + text_start
-    kinds = letters_and_digits()[text.points]
-    inner = np.flatnonzero((kinds[1:] != kinds[:-1]) | (kinds[1:] == 0)) + 1
-    borders = np.concatenate([[0], inner, [len(kinds)]])  # positions that are inside no word
-    ends = np.minimum(borders[np.searchsorted(borders, ends, side="left")], text_end)
+    ends = borders[np.searchsorted(borders, ends, side="left")]
     ends[:-1] = np.minimum(ends[:-1], starts[1:])
-    starts = np.maximum(borders[np.searchsorted(borders, starts, side="right") - 1], text_start)
+    starts = borders[np.searchsorted(borders, starts, side="right") - 1]
     starts[1:] = np.maximum(starts[1:], ends[:-1])
-    return np.stack([starts - text_start, ends - text_start, spans[:, 2]], axis=1).astype(np.int32)
+
+    joined = np.zeros(len(spans) + 1, dtype=bool)  # a span to the one before it
+    joined[1:-1] = (starts[1:] == ends[:-1]) & (spans[1:, 2] == spans[:-1, 2]) & ~is_border[starts[1:]]
+    first, last = ~joined[:-1], ~joined[1:]
+    counts = np.bincount(np.repeat(np.arange(len(span_counts)), span_counts)[first], minlength=len(span_counts))
+    whole = np.stack([starts[first] - text_start[first], ends[last] - text_start[first], spans[first, 2]], axis=1)
+    return whole.astype(np.int32), counts
 
 
 def in_word(text: str, place: int) -> bool:
-    """Whether the characters on both sides of a place between 0 and the text's length are of one word."""
-    before, after = (letters_and_digits()[ord(character)] for character in text[place - 1 : place + 1])
-    return bool(before == after != 0)
+    """Whether a place between 0 and the text's length is inside a word."""
+    start = max(0, place - IN_SIGHT)
+    near = JoinedText.of([text[start : place + IN_SIGHT]])
+    return not word_borders(near.points, near.starts)[place - start]
+
+
+def word_borders(points: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """[chars] code points of texts that start at `starts` [texts + 1] → [chars + 1] bool: False inside a word, where
+    letters touch letters or digits touch digits, and inside what is read as one character.
+
+    A mark (an accent, a variation selector, a skin tone, a joiner) is part of the character before it; what a
+    zero-width joiner joins is one character, and so are regional indicators side by side. Other invisible characters,
+    as a soft hyphen, are inside a word where it goes on behind them.
+    """
+    kinds = kinds_of_characters()[points]
+    marks = np.flatnonzero(kinds == MARK)
+    if (kinds >= MARK).any():
+        resolve_invisible(kinds, starts)
+    is_border = np.ones(len(points) + 1, dtype=bool)
+    is_border[1:-1] = (kinds[1:] != kinds[:-1]) | (kinds[1:] <= SPACE)
+    is_border[marks] = (kinds[marks - 1] == SPACE) & ~np.isin(marks, starts)
+    after = marks[~is_border[marks] & (marks + 1 < len(points))] + 1
+    is_border[after[(points[after - 1] == JOINER) & (kinds[after] != SPACE)]] = False
+    is_border[after[np.isin(points[after - 1], VIRAMAS) & (kinds[after] == OTHER)]] = False
+    is_border[starts] = True
+    return is_border
+
+
+def resolve_invisible(kinds: np.ndarray, starts: np.ndarray) -> None:
+    """Give each MARK the kind of the character it belongs to, and each FORMAT that of the word it stands in, in place;
+    what belongs to nothing is OTHER."""
+    seen = kinds < MARK
+    places = np.arange(len(kinds))
+    before = np.maximum.accumulate(np.where(seen, places, -1))
+    after = np.minimum.accumulate(np.where(seen, places, len(kinds))[::-1])[::-1]
+    hidden = np.flatnonzero(~seen)
+    text = np.searchsorted(starts, hidden, side="right")
+    has_before, has_after = before[hidden] >= starts[text - 1], after[hidden] < starts[text]
+    left = np.where(has_before, kinds[before[hidden]], OTHER)
+    right = np.where(has_after, kinds[np.minimum(after[hidden], len(kinds) - 1)], OTHER)
+    inside = (kinds[hidden] == MARK) | (left == right)
+    kinds[hidden] = np.where(inside & (left != SPACE), left, OTHER)
 
 
 @functools.cache
-def letters_and_digits() -> np.ndarray:
-    """[code points] uint8: 1 for a letter of an alphabet with capitals, whose words stand between spaces, 2 for a
-    decimal digit, 0 for all else."""
-    characters = map(chr, range(sys.maxunicode + 1))
-    return np.array([2 if c.isdecimal() else c.isupper() or c.islower() for c in characters], dtype=np.uint8)
+def kinds_of_characters() -> np.ndarray:
+    """[code points] uint8: LETTER of an alphabet with capitals, whose words stand between spaces, DIGIT (decimal), FLAG
+    (a regional indicator), MARK, FORMAT (other invisible characters), SPACE, or OTHER."""
+    kinds = [KIND_OF_CATEGORY.get(category(chr(point)), OTHER) for point in range(sys.maxunicode + 1)]
+    table = np.array(kinds, dtype=np.uint8)
+    table[[point for point, kind in enumerate(kinds) if kind == OTHER and has_case(chr(point))]] = LETTER
+    table[WHITE_SPACE] = SPACE
+    table[0x200B] = SPACE  # of no width, but between words
+    table[0x1F1E6:0x1F200] = FLAG
+    for first, last in MARKS_BY_RULE:
+        table[first : last + 1] = MARK
+    return table
+
+
+def has_case(character: str) -> bool:
+    """Also of what is no letter by its category, as the small o of 1º."""
+    return character.isupper() or character.islower()
 
 
 def bio_tags(label_ids: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -145,12 +145,18 @@ def all_scores(
 
 
 def spans_of(
-    text: JoinedText, token_counts: np.ndarray, char_starts: np.ndarray, char_ends: np.ndarray, tagged: Tagged
+    text: JoinedText,
+    token_counts: np.ndarray,
+    char_starts: np.ndarray,
+    char_ends: np.ndarray,
+    tagged: Tagged,
+    widened: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The predicted spans [n, 3] int32 and how many each text has, as spans_of_tags returns them. Those of begin-aware
-    tags, each of which has its begin bit, cut no word; plain tags give the documented spans."""
+    tags, each of which has its begin bit, cut no word; plain tags give the documented spans unless these are
+    `widened`."""
     spans, counts = spans_of_tags(text, token_counts, tagged.label_ids, char_starts, char_ends, tagged.begins)
-    return (whole_words(text, spans, counts), counts) if tagged.begins.any() else (spans, counts)
+    return whole_words(text, spans, counts) if widened or tagged.begins.any() else (spans, counts)
 
 
 def span_scores(

@@ -134,7 +134,7 @@ def quiet_cuts(texts: Sequence[str], tokens: Tokens, label_ids: np.ndarray) -> I
             char_starts, char_ends = tokens.char_starts[own], tokens.char_ends[own]
             quiet = char_starts[1:][outside[1:] & outside[:-1] & (char_starts[1:] >= char_ends[:-1])]
             quiet = quiet[np.searchsorted(quiet, PIECE) :]
-            while (end := next((int(place) for place in quiet if not in_word(text, place)), None)) is not None:
+            while (end := next((place for place in map(int, quiet) if not in_word(text, place)), None)) is not None:
                 yield Part(index, start, end)
                 start = end
                 quiet = quiet[np.searchsorted(quiet, start + PIECE) :]
@@ -152,7 +152,7 @@ def decode(
     char_starts = tokens.char_starts[own].astype(np.int64) - np.repeat(part_start, counts)
     char_ends = tokens.char_ends[own].astype(np.int64) - np.repeat(part_start, counts)
     tagged = Tagged(*(column[own] for column in tagged))
-    spans, span_counts = spans_of(text, counts, char_starts, char_ends, tagged)
+    spans, span_counts = spans_of(text, counts, char_starts, char_ends, tagged, widened=True)
     part_of_span = np.repeat(np.arange(len(parts)), span_counts)
     scores, sizes = span_scores(text, counts, char_starts, char_ends, tagged, spans, span_counts)
     scores = calibrated(scores, calibration)

@@ -65,9 +65,10 @@ def judge(
     run_labels: list[str],
     label_map: dict[str, str],
     rows: np.ndarray | None = None,
+    widened: bool = False,
 ) -> Judged:
     """Gold and predictions in one label set: O, then all labels of the run and of the mapped split, sorted. `tagged`
-    is of all rows, or of those with these indices."""
+    is of all rows, or of those with these indices; `widened` is spans_of's."""
     labels = [OUTSIDE, *sorted({*run_labels, *label_map.values()} - {OUTSIDE})]
     new_id = {label: i for i, label in enumerate(labels)}
     of_data = np.array([new_id[label_map[label]] for label in split.labels])
@@ -77,7 +78,7 @@ def judge(
     text = JoinedText.of(chosen.texts())
     tagged = tagged._replace(label_ids=of_run[tagged.label_ids])
     char_starts, char_ends = (chosen.tokens[name].astype(np.int64) for name in ("char_starts", "char_ends"))
-    predicted, predicted_counts = spans_of(text, chosen.token_counts, char_starts, char_ends, tagged)
+    predicted, predicted_counts = spans_of(text, chosen.token_counts, char_starts, char_ends, tagged, widened)
     scores, _ = span_scores(text, chosen.token_counts, char_starts, char_ends, tagged, predicted, predicted_counts)
     gold = chosen.spans.copy()
     gold[:, 2] = of_data[gold[:, 2]]

@@ -5,7 +5,8 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+import regex
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pii.corpus import rows, spans, tekken
@@ -340,47 +341,127 @@ def test_spans_that_end_where_tokens_end_come_back_exactly(texts, data):
 # Whole words
 
 
+def inside_word(text: str, place: int) -> bool:
+    """Whether a place cuts what is read as one character (by the regex library), or stands between two letters or two
+    digits, invisible characters aside."""
+    if not 0 < place < len(text):
+        return False
+    left, right = text[:place], text[place:]
+    clusters = [match.start() for match in regex.finditer(r"\X", text)]
+    mark = r"[\p{M}\u200c\u200d\p{EMod}]"
+    if (
+        place not in clusters
+        or left[-1] == "\u200d"
+        or (regex.search(r"(?!\u200b)\p{Cf}\Z", left) and regex.match(mark, right))
+    ):
+        return not regex.match(r"[\s\u200b]", right) and not regex.search(r"[\s\u200b]\Z", left)
+    hidden = rf"(?:{mark}|(?!\u200b)\p{{Cf}})*"
+    for kind in (r"[\p{Lu}\p{Ll}\p{Lt}\p{Lm}\p{Lowercase}\p{Uppercase}]", r"\p{Nd}"):
+        if regex.search(rf"{kind}{hidden}\Z", left) and regex.match(rf"{hidden}{kind}", right):
+            return True
+    return bool(regex.search(r"\p{RI}\Z", left) and regex.match(r"\p{RI}", right))
+
+
 def widened(text: str, spans_of_text: list) -> list:
-    """Character by character: each span first to the right, up to the next one, then to the left."""
-
-    def same(left: str, right: str) -> bool:
-        cased = all(character.isupper() or character.islower() for character in left + right)
-        return cased or (left.isdecimal() and right.isdecimal())
-
+    """Character by character: each span first to the right, up to the next one, then to the left; then those of one
+    label that touch inside a word are one."""
     grown = [list(span) for span in spans_of_text]
     for i, span in enumerate(grown):
         limit = spans_of_text[i + 1][0] if i + 1 < len(grown) else len(text)
-        while span[1] < limit and same(text[span[1] - 1], text[span[1]]):
+        while span[1] < limit and inside_word(text, span[1]):
             span[1] += 1
     for i, span in enumerate(grown):
         limit = grown[i - 1][1] if i else 0
-        while span[0] > limit and same(text[span[0] - 1], text[span[0]]):
+        while span[0] > limit and inside_word(text, span[0]):
             span[0] -= 1
-    return grown
+    whole: list = []
+    for start, end, label in grown:
+        if whole and whole[-1][1:] == [start, label] and inside_word(text, start):
+            whole[-1][1] = end
+        else:
+            whole.append([start, end, label])
+    return whole
+
+
+WORDS = {
+    "an address": ("to louis@example.com", (4, 20), "louis@example.com"),
+    "touching prefix": ("Mx.Kendra at", (0, 4), "Mx.Kendra"),
+    "number": ("no. 12345.", (5, 7), "12345"),
+    "an apostrophe ends a word": ("d'Angers", (2, 4), "Angers"),
+    "a letter and a digit are two words": ("Rupee746", (5, 6), "746"),
+    "without capitals no spaces are to be expected between words": ("北京市", (0, 1), "北"),
+    "decomposed accent": ("à François,", (2, 6), "François"),
+    "decomposed accent at the end": ("René est", (0, 4), "René"),
+    "several marks": ("Nguye\u0302\u0303n x", (0, 5), "Nguye\u0302\u0303n"),
+    "soft hyphen": ("Müller\u00adMeier x", (0, 3), "Müller\u00adMeier"),
+    "soft hyphen at the end": ("Müller\u00ad x", (0, 3), "Müller"),
+    "word joiner": ("Mül\u2060ler x", (0, 3), "Mül\u2060ler"),
+    "mark of direction in a word": ("Mül\u200eler", (5, 7), "Mül\u200eler"),
+    "joiners": ("x Mül\u200cler\u200dova", (2, 4), "Mül\u200cler\u200dova"),
+    "a space of no width parts words": ("Ann\u200bBob", (0, 1), "Ann"),
+    "title-case digraph": ("to ǅemal x", (3, 4), "ǅemal"),
+    "title-case digraph before": ("to ǅemal x", (4, 8), "ǅemal"),
+    "modifier apostrophe": ("OʼNeil x", (2, 4), "OʼNeil"),
+    "variation selector": ("ok ☎\ufe0f 12", (3, 4), "☎\ufe0f"),
+    "keycap": ("1\ufe0f\u20e3 x", (0, 1), "1\ufe0f\u20e3"),
+    "skin tone": ("👍🏽 x", (0, 1), "👍🏽"),
+    "family": ("a 👩\u200d👩\u200d👧 b", (4, 5), "👩\u200d👩\u200d👧"),
+    "flag": ("🇫🇷 x", (0, 1), "🇫🇷"),
+    "flag of tags": ("🏴\U000e0067\U000e0062\U000e007f x", (0, 1), "🏴\U000e0067\U000e0062\U000e007f"),
+    "Devanagari": ("कि x", (0, 1), "कि"),
+    "Hangul parts": ("각 x", (0, 1), "각"),
+    "a mark on a space": ("a \u0301b", (3, 4), "b"),
+}
+
+
+@pytest.mark.parametrize("text, span, word", WORDS.values(), ids=WORDS)
+def test_a_span_is_widened_to_the_words_that_it_cuts(text, span, word):
+    found, counts = spans.whole_words(spans.JoinedText.of([text]), np.array([[*span, 1]]), np.array([1]))
+    assert [text[start:end] for start, end, _ in found.tolist()] == [word] and counts.tolist() == [1]
+    assert widened(text, [[*span, 1]]) == found.tolist()
 
 
 @pytest.mark.parametrize(
-    "text, span, word",
+    "text, drawn, whole",
     [
-        ("to louis@example.com", (4, 20), "louis@example.com"),
-        ("Mx.Kendra at", (0, 4), "Mx.Kendra"),
-        ("no. 12345.", (5, 7), "12345"),
-        ("d'Angers", (2, 4), "Angers"),  # an apostrophe ends a word
-        ("Rupee746", (5, 6), "746"),  # a letter and a digit are two words
-        ("北京市", (0, 1), "北"),  # without capitals no spaces are to be expected between words
+        ("Lefèvre", [(0, 3, 1), (3, 7, 1)], [[0, 7, 1]]),
+        ("Lefèvre", [(0, 2, 1), (5, 7, 1)], [[0, 7, 1]]),
+        ("Lefèvre", [(0, 3, 1), (3, 7, 2)], [[0, 3, 1], [3, 7, 2]]),
+        ("12Main", [(0, 2, 1), (2, 6, 1)], [[0, 2, 1], [2, 6, 1]]),
+        ("Ann-Lee", [(0, 3, 1), (4, 7, 1)], [[0, 3, 1], [4, 7, 1]]),
+        ("abcdef", [(0, 1, 1), (2, 3, 1), (5, 6, 1)], [[0, 6, 1]]),
     ],
 )
-def test_a_span_is_widened_to_the_words_that_it_cuts(text, span, word):
-    found = spans.whole_words(spans.JoinedText.of([text]), np.array([[*span, 1]]), np.array([1]))
-    assert [text[start:end] for start, end, _ in found.tolist()] == [word]
+def test_neighbours_of_one_label_in_one_word_are_one_span(text, drawn, whole):
+    found, counts = spans.whole_words(spans.JoinedText.of([text]), np.array(drawn), np.array([len(drawn)]))
+    assert found.tolist() == whole == widened(text, drawn) and counts.tolist() == [len(whole)]
 
 
+@settings(deadline=None)
 @given(texts_with_spans())
 def test_whole_words_are_those_of_a_plain_loop(drawn):
     texts, spans_of = drawn
     flat = np.array([span for own in spans_of for span in own], dtype=np.int32).reshape(-1, 3)
-    found = spans.whole_words(spans.JoinedText.of(texts), flat, np.array([len(own) for own in spans_of], dtype=int))
-    assert found.tolist() == [span for text, own in zip(texts, spans_of, strict=True) for span in widened(text, own)]
+    joined = spans.JoinedText.of(texts)
+    found, counts = spans.whole_words(joined, flat, np.array([len(own) for own in spans_of], dtype=int))
+    expected = [widened(text, own) for text, own in zip(texts, spans_of, strict=True)]
+    assert found.tolist() == [span for own in expected for span in own] and counts.tolist() == [*map(len, expected)]
+
+
+PIECES = st.sampled_from([*"aéÉǅʼºⅧ1٣👩🏽🇫北'", "कि", *"\u0301\u0327\u20e3\ufe0f\u200d\u200c\u200b\u00ad\u200e"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(PIECES | st.sampled_from(" \n"), max_size=8).map("".join), max_size=4))
+def test_word_borders_are_those_of_a_plain_loop_alone_and_beside_other_texts(texts):
+    assume(not any(regex.search(r"[\s\u200b][\p{M}\p{EMod}\u200c\u200d]", text) for text in texts))  # marks of nothing
+    joined = spans.JoinedText.of(texts)
+    borders = spans.word_borders(joined.points, joined.starts)
+    for text, start in zip(texts, joined.starts.tolist(), strict=False):
+        expected = [not inside_word(text, place) for place in range(1, len(text))]
+        assert borders[start + 1 : start + len(text)].tolist() == expected
+        assert [not spans.in_word(text, place) for place in range(1, len(text))] == expected
+    assert borders[joined.starts].all()
 
 
 # Paths of BIO tags. Scores are multiples of 1/1024, so that sums are exact, in any order, and ties are ties

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -127,8 +128,8 @@ def scores_of(tagger: Tagger, ids: list[int], max_length: int) -> torch.Tensor:
 def spans_by_loop(
     text: str, starts: list[int], ends: list[int], labels: list[int], begins: list[bool], scores: list[float]
 ) -> list[Found]:
-    """spans_of_tags over the whole text (it has tests of its own), and with begin bits whole words; a span's tokens are
-    those of its label that have a character of it, and its score is their mean."""
+    """spans_of_tags over the whole text (it has tests of its own), widened to whole words; a span's tokens are those
+    of its label that have a character of it, and its score is their mean."""
     columns = (
         np.array(labels, np.int64),
         np.array(starts, np.uint32),
@@ -137,7 +138,7 @@ def spans_by_loop(
     )
     spans, _ = spans_of_tags(JoinedText.of([text]), np.array([len(labels)]), *columns)
     found = []
-    for start, end, label in widened(text, spans.tolist()) if any(begins) else spans.tolist():
+    for start, end, label in widened(text, spans.tolist()):
         own = [i for i in range(len(labels)) if starts[i] < end and ends[i] > start and labels[i] == label]
         found.append(Found(start, end, label, sum(scores[i] for i in own) / len(own), len(own)))
     return found
@@ -277,6 +278,13 @@ def test_a_text_gives_the_same_alone_and_among_others_in_any_order(
         order = random.Random(seed).sample(range(len(texts)), len(texts))
         for index, found in zip(order, find([texts[i] for i in order], max_length), strict=True):
             assert_same(found, alone[index])
+
+
+def test_threads_share_a_tagger_and_each_finds_what_one_alone_finds(tagger):
+    texts = [sentence(seed, 3 + seed) for seed in range(24)]
+    alone = [detected(tagger, [text], LONG) for text in texts]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda text: detected(tagger, [text], LONG), texts)) == alone
 
 
 def test_spans_are_made_as_they_are_read_and_unread_ones_are_passed_over(monkeypatch):
