@@ -53,6 +53,14 @@ def prepare_rows(tmp_path: Path, write_rows: Callable[..., Path]) -> Callable[..
 
 
 @pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared folder of `prepare_sentences`; tests only read it."""
+    from tests.corpus.test_invariants import prepare_sentences
+
+    return prepare_sentences(tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory):
     """A headless Chromium, of Debian's packages chromium and chromium-driver."""
     webdriver = pytest.importorskip("selenium.webdriver")
