@@ -53,6 +53,88 @@ def prepare_rows(tmp_path: Path, write_rows: Callable[..., Path]) -> Callable[..
 
 
 @pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared folder of `prepare_sentences`; tests only read it."""
+    from tests.corpus.test_invariants import prepare_sentences
+
+    return prepare_sentences(tmp_path_factory.mktemp("sound"))
+
+
+# What test_train.py and the tests of its room share. A file with other needs has fixtures of these names of its own
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its final norm is enlarged, so that some gradients are longer than 1 and clipping shows."""
+    from tests.decoder.test_backbone import save_tiny_backbone
+    from tests.test_train import DEPTH, with_weights
+
+    folder = save_tiny_backbone(
+        tmp_path_factory.mktemp("train") / "backbone", vocab_size=131072, num_hidden_layers=DEPTH
+    )
+    return with_weights(folder, lambda weights: weights["norm.weight"].mul_(2))
+
+
+@pytest.fixture
+def copied_backbone(backbone: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(backbone, tmp_path / "copied-backbone"))
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.test_train import write_prepared
+
+    return write_prepared(tmp_path_factory.mktemp("train") / "small", 80, "--validation-fraction", "0.1")
+
+
+@pytest.fixture
+def command(prepared: Path, backbone: Path, capfd: pytest.CaptureFixture) -> object:
+    from tests.test_train import Command
+
+    return Command(prepared, backbone, capfd)
+
+
+@pytest.fixture
+def older_run(tmp_path: Path) -> Path:
+    """Something that stands where the run will go."""
+    folder = tmp_path / "runs" / "mine"
+    (folder / "documented").mkdir(parents=True)
+    (folder / "config.json").write_text('{"run_version": 1}\n')
+    (folder / "summary.json").write_text('{"steps": 7}\n')
+    (folder / "documented" / "head.safetensors").write_bytes(b"older weights")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, prepared: Path, backbone: Path) -> Callable[..., Path]:
+    """trained(**flags) → the run folder of a command that nothing disturbed; the same flags train once."""
+    import train
+    from tests.test_train import Command
+
+    folder, done = tmp_path_factory.mktemp("trained"), {}
+
+    def train_it(**flags) -> Path:
+        key = json.dumps(flags, default=str)
+        if key not in done:
+            command = Command(prepared, backbone, None)
+            done[key] = folder / str(len(done))
+            train.main(command.arguments(done[key], **flags))
+        return done[key]
+
+    return train_it
+
+
+@pytest.fixture
+def short_stretches(monkeypatch) -> None:
+    import train
+
+    monkeypatch.setitem(train.STEPS_AHEAD, "cpu", 3)
+
+
+# Pages in a browser
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory):
     """A headless Chromium, of Debian's packages chromium and chromium-driver."""
     webdriver = pytest.importorskip("selenium.webdriver")

@@ -1,89 +1,40 @@
-"""Every planted fault of prepared data is found and named, and rows are shown only on demand and harmlessly."""
+"""The command: damage is one line, rows and pages are shown only on demand and harmlessly."""
 
 import contextlib
-import html
 import json
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import check_dataset
-import prepare
 from dataset import PIITokenDataset
 from pii.common import UserError, run
 from pii.corpus import tekken
-from pii.pages import data_page
-
-CANARY = "xylophonecanary"
-SENTENCES = [
-    ("Hello {FIRSTNAME} {LASTNAME}, email: {EMAIL}", ["John", "Smith", "john@example.com"]),
-    ("Dear {PREFIX}{PREFIX} the code is {PIN}.", ["Miss", "Miss", "4711"]),
-    (CANARY + " {FIRSTNAME} {FIRSTNAME} live in {CITY} now", ["Ann", "Lee", "Thonon les Bains"]),
-    ("é🙂 Mme {LASTNAME} habite à {CITY} depuis hier", ["Zoé-👍🏽", "Besançon"]),
-    ("nothing to see here", []),
-    ("the PIN {PIN} belongs to {EMAIL} of {CITY}", ["90210", "a.b@c.org", "New York"]),
-]
-
-
-def row_of(template: str, values: list[str]) -> dict:
-    """A raw row: the template with its {LABEL}s filled in."""
-    text, spans, left = "", [], iter(values)
-    for part in re.split(r"(\{\w+\})", template):
-        if part.startswith("{"):
-            value = next(left)
-            spans.append([len(text), len(text) + len(value), part[1:-1]])
-            part = value
-        text += part
-    return {"unmasked_text": text, "span_labels": spans}
-
-
-def prepare_to(folder: Path, rows: list[dict], *flags: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "rows.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    prepare.main(["--input", str(source), "--output", str(folder / "prepared"), *flags])
-    return folder / "prepared"
-
-
-@pytest.fixture(scope="session")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared folder in order; tests only read it. Its train split holds SENTENCES in their order."""
-    rows = [row_of(*sentence) for sentence in SENTENCES]
-    return prepare_to(tmp_path_factory.mktemp("sound"), rows, "--validation-fraction", "0")
+from tests.corpus.test_invariants import (
+    CANARY,
+    SENTENCES,
+    add,
+    check,
+    findings,
+    prepare_to,
+    put,
+    rewrite,
+    row_of,
+    token_of,
+)
+from tests.corpus.test_roundtrip import spans_from_tags
+from tests.pages.test_data_page import page_of, without_markup
 
 
 @pytest.fixture
 def folder(sound: Path, tmp_path: Path) -> Path:
     """A copy of the sound folder, to be broken."""
     return Path(shutil.copytree(sound, tmp_path / "prepared"))
-
-
-def check(folder: Path, *flags: str) -> None:
-    check_dataset.main(["--data", str(folder), *flags])
-
-
-def rewrite(folder: Path, name: str, change: Callable[[np.ndarray], object], split: str = "train") -> None:
-    """Change an array of a split on disk: `change` works in place or gives a new array."""
-    path = folder / split / f"{name}.npy"
-    array = np.load(path)
-    changed = change(array)
-    np.save(path, array if changed is None else changed)
-
-
-def put(index: int | tuple, value: int) -> Callable[[np.ndarray], None]:
-    """A change that puts a value in a place."""
-    return lambda array: array.__setitem__(index, value)
-
-
-def add(index: int | tuple, value: int) -> Callable[[np.ndarray], None]:
-    return lambda array: array.__setitem__(index, int(array[index]) + value)
 
 
 # Sound data
@@ -99,172 +50,6 @@ def test_data_with_an_empty_split_and_no_spans_passes(tmp_path, capsys):
     for share in ("0", "1"):
         check(prepare_to(tmp_path / share, rows, "--validation-fraction", share))
     assert "BROKEN" not in capsys.readouterr().out
-
-
-# Planted faults
-
-
-def token_of(folder: Path, row: int, string: str) -> int:
-    """The place in the token columns of the last token of a row that is this string."""
-    tokens = PIITokenDataset(folder, "train")
-    strings = tokens.example(row)["tokens"]
-    assert string in strings, strings
-    return int(tokens.split.example_offsets[row]) + len(strings) - 1 - strings[::-1].index(string)
-
-
-def span_of(folder: Path, row: int, number: int) -> int:
-    return int(np.load(folder / "train/span_offsets.npy")[row]) + number
-
-
-def findings(folder: Path, capsys: pytest.CaptureFixture) -> str:
-    """What the check of a broken folder reports; it fails with exit code 1 and one line, and shows no row."""
-    capsys.readouterr()
-    with pytest.raises(UserError) as error:
-        check(folder)
-    captured = capsys.readouterr()
-    everything = captured.out + captured.err + str(error.value)
-    assert error.value.code == 1 and "\n" not in str(error.value)
-    assert CANARY not in everything and "John" not in everything and "4711" not in everything
-    return captured.out
-
-
-def assert_found(report: str, invariant: str, row: int, split: str = "train") -> None:
-    """The report names the invariant and the one row that breaks it."""
-    lines = [line for line in report.splitlines() if invariant in line]
-    assert lines, f"{invariant!r} is not in {report!r}"
-    assert all(split in line and re.search(rf"\b1 rows?, the first is row {row}$", line) for line in lines), lines
-
-
-TOKEN_FAULTS = [
-    # name, column, row, token, change at its place, invariant
-    ("label out of range", "label_ids", 0, " John", lambda i: put(i, 60), "labels are in range"),
-    ("label changed", "label_ids", 0, " John", lambda i: put(i, 1), "labels follow from the spans"),
-    ("label invented", "label_ids", 2, " in", lambda i: put(i, 1), "a change of label begins a span"),
-    ("token id beyond the vocabulary", "token_ids", 2, " in", lambda i: put(i, 131072), "in the vocabulary"),
-    ("token id replaced by another", "token_ids", 2, " in", lambda i: add(i, 1), "rebuild the text"),
-    ("token id replaced by a special one", "token_ids", 2, " in", lambda i: put(i, 1), "rebuild the text"),
-    ("start shifted right", "char_starts", 1, " code", lambda i: add(i, 1), "cover the text without gaps"),
-    ("start shifted left by one", "char_starts", 1, " code", lambda i: add(i, -1), "offsets are the tokens' own"),
-    ("start shifted left by two", "char_starts", 1, " code", lambda i: add(i, -2), "cover the text without gaps"),
-    ("start beyond the token before", "char_starts", 1, " code", lambda i: put(i, 0), "offsets are monotone"),
-    ("start not before end", "char_starts", 1, " code", lambda i: add(i, 5), "offsets are monotone"),
-    ("end shifted left", "char_ends", 1, " code", lambda i: add(i, -1), "cover the text without gaps"),
-    ("last end before the text's", "char_ends", 0, ".com", lambda i: add(i, -1), "end where the text ends"),
-    ("last end beyond the text's", "char_ends", 0, ".com", lambda i: add(i, 1), "end where the text ends"),
-    ("begin bit removed", "begins", 0, " John", lambda i: put(i, 0), "a change of label begins a span"),
-    ("begin bit between neighbours removed", "begins", 2, " Lee", lambda i: put(i, 0), "span's first token"),
-    ("begin bit added inside a span", "begins", 0, ".com", lambda i: put(i, 1), "span's first token"),
-    ("begin bit added on O", "begins", 0, " email", lambda i: put(i, 1), "begin bits stand on labelled tokens"),
-]
-
-
-@pytest.mark.parametrize(
-    ("column", "row", "token", "change", "invariant"),
-    [pytest.param(*fault[1:], id=fault[0]) for fault in TOKEN_FAULTS],
-)
-def test_a_fault_in_a_token_column_is_found_and_named(folder, capsys, column, row, token, change, invariant):
-    rewrite(folder, column, change(token_of(folder, row, token)))
-    assert_found(findings(folder, capsys), invariant, row)
-
-
-def test_a_begin_bit_that_moved_is_found(folder, capsys):
-    place = token_of(folder, 0, "@example")
-    rewrite(folder, "begins", lambda begins: begins.__setitem__(slice(place - 2, place + 1), [False, False, True]))
-    assert_found(findings(folder, capsys), "a change of label begins a span", 0)
-
-
-def test_a_border_between_tokens_that_moved_is_found_once(folder, capsys):
-    """One token's end and the next one's start move together: no gap, and still one broken row."""
-    place = token_of(folder, 2, " in")
-    rewrite(folder, "char_starts", add(place, -1))
-    rewrite(folder, "char_ends", add(place - 1, -1))
-    assert_found(findings(folder, capsys), "offsets are the tokens' own", 2)
-
-
-@pytest.mark.parametrize("column", ["token_ids", "label_ids", "begins", "char_starts", "char_ends"])
-def test_any_single_entry_that_changed_is_found(folder, capsys, column):
-    """Whatever the place: all these columns follow from the text and its spans."""
-    path = folder / "train" / f"{column}.npy"
-    labels = len(PIITokenDataset(folder, "train").labels)
-    whole = path.read_bytes()
-    tokens = len(np.load(path))
-    for place in range(0, tokens, 4):
-        new = {
-            "begins": lambda entry: not entry,
-            "label_ids": lambda entry, place=place: (entry + 1 + place % (labels - 1)) % labels,
-            "token_ids": lambda entry: entry + 1,
-        }.get(column, lambda entry, place=place: entry + 1 if place % 2 or not entry else entry - 1)
-        rewrite(folder, column, lambda array, place=place, new=new: put(place, new(int(array[place])))(array))
-        assert "BROKEN" in findings(folder, capsys), place
-        path.write_bytes(whole)
-
-
-SPAN_FAULTS = [
-    # name, row, number of the span in the row, column of the span, change, invariant
-    ("end beyond the text", 0, 2, 1, lambda i: add(i, 1), "spans are in range"),
-    ("start before the text", 0, 0, 0, lambda i: put(i, -1), "spans are in range"),
-    ("empty", 1, 2, 1, lambda i: add(i, -4), "spans are in range"),
-    ("overlap", 2, 0, 1, lambda i: add(i, 3), "sorted and do not overlap"),
-    ("label O", 2, 2, 2, lambda i: put(i, 0), "spans have a label"),
-    ("negative label", 2, 2, 2, lambda i: put(i, -1), "spans have a label"),
-    ("unknown label", 2, 2, 2, lambda i: put(i, 60), "spans have a label"),
-    ("another label", 2, 2, 2, lambda i: put(i, 2), "labels follow from the spans"),
-    ("white space at its start", 2, 2, 0, lambda i: add(i, -1), "white space"),
-    ("white space at its end", 2, 2, 1, lambda i: add(i, 1), "white space"),
-    ("longer by a word", 2, 2, 1, lambda i: add(i, 4), "labels follow from the spans"),
-    ("shorter by a word", 2, 2, 1, lambda i: add(i, -6), "labels follow from the spans"),
-]
-
-
-@pytest.mark.parametrize(
-    ("row", "number", "column", "change", "invariant"), [pytest.param(*fault[1:], id=fault[0]) for fault in SPAN_FAULTS]
-)
-def test_a_fault_in_a_span_is_found_and_named(folder, capsys, row, number, column, change, invariant):
-    rewrite(folder, "spans", change((span_of(folder, row, number), column)))
-    assert_found(findings(folder, capsys), invariant, row)
-
-
-def test_spans_in_the_wrong_order_are_found(folder, capsys):
-    first = span_of(folder, 2, 0)
-    rewrite(folder, "spans", lambda spans: spans.__setitem__([first, first + 1], spans[[first + 1, first]]))
-    assert_found(findings(folder, capsys), "sorted and do not overlap", 2)
-
-
-def test_a_text_that_changed_is_found(folder, capsys):
-    path = folder / "train/text.bin"
-    path.write_bytes(path.read_bytes().replace(b"nothing", b"nothinG"))
-    assert_found(findings(folder, capsys), "rebuild the text", 4)
-
-
-def test_a_text_that_is_no_utf_8_is_found_with_its_row(folder, capsys):
-    path = folder / "train/text.bin"
-    path.write_bytes(path.read_bytes().replace(b"nothing", b"nothin\xff"))
-    assert_found(findings(folder, capsys), "UTF-8", 4)
-
-
-@pytest.mark.parametrize("name", ["example_offsets", "text_offsets", "span_offsets"])
-def test_a_border_between_rows_that_moved_is_found(folder, capsys, name):
-    rewrite(folder, name, add(3, -1))
-    report = findings(folder, capsys)
-    assert "BROKEN" in report and ("row 2" in report or "row 3" in report)
-
-
-def test_a_row_without_tokens_is_found(folder, capsys):
-    rewrite(folder, "example_offsets", lambda offsets: put(5, int(offsets[4]))(offsets))
-    assert_found(findings(folder, capsys), "every row has tokens", 4)
-
-
-def test_faults_of_both_splits_are_all_reported(folder, capsys):
-    shutil.rmtree(folder / "validation")
-    shutil.copytree(folder / "train", folder / "validation")
-    outside, email = token_of(folder, 2, " in"), token_of(folder, 0, " email")
-    rewrite(folder, "label_ids", put(outside, 60))
-    rewrite(folder, "spans", put((span_of(folder, 0, 0), 0), -1))
-    rewrite(folder, "begins", put(email, 1), split="validation")
-    report = findings(folder, capsys)
-    assert_found(report, "labels are in range", 2)
-    assert_found(report, "spans are in range", 0)
-    assert_found(report, "begin bits stand on labelled tokens", 0, split="validation")
 
 
 def test_the_command_of_a_broken_folder_ends_with_one_line_and_exit_code_1(folder, capfd, monkeypatch):
@@ -382,61 +167,6 @@ def test_a_folder_without_prepared_data_is_the_users_mistake(tmp_path, place):
 
 
 # What it reports of sound data
-
-
-def strict_f1(found: list[set], gold: list[set]) -> float:
-    hits = sum(len(f & g) for f, g in zip(found, gold, strict=True))
-    return 2 * hits / (sum(map(len, found)) + sum(map(len, gold)))
-
-
-def spans_from_tags(example: dict, with_begins: bool) -> set:
-    """The spans of one row's gold tags, by a plain loop over its tokens."""
-    found, open_label = [], "O"
-    columns = (example["labels"], example["begins"], example["char_spans"])
-    for label, begin, (start, end) in zip(*columns, strict=True):
-        if label != "O" and label == open_label and not (with_begins and begin):
-            found[-1][1] = end
-        elif label != "O":
-            found.append([start, end, label])
-        open_label = label
-    text = example["text"]
-    return {(end - len(text[start:end].lstrip()), end, label) for start, end, label in found}
-
-
-def test_alignment_ceilings_are_those_of_a_loop_over_rows(tmp_path, capsys):
-    rows = [row_of(*sentence) for sentence in SENTENCES]
-    rows.append({"unmasked_text": "write to john@example.com", "span_labels": [[9, 24, "EMAIL"]]})  # one short
-    folder = prepare_to(tmp_path, rows, "--validation-fraction", "0.3")
-    examples = [
-        data.example(i)
-        for data in (PIITokenDataset(folder, "train"), PIITokenDataset(folder, "validation"))
-        for i in range(len(data))
-    ]
-    gold = [set(example["spans"]) for example in examples]
-    expected = [strict_f1([spans_from_tags(example, begins) for example in examples], gold) for begins in (False, True)]
-    assert expected[0] < expected[1] < 1  # neighbours of one label merge, and a span that ends inside a token is lost
-    capsys.readouterr()
-    check(folder)
-    [line] = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("alignment ceiling")]
-    assert [float(number) for number in re.findall(r"\d\.\d+", line)] == pytest.approx(expected, abs=5e-5)
-
-
-def test_skeletons_on_both_sides_of_the_split_are_counted(tmp_path, capsys):
-    rows = [row_of("I am {CITY}", [city]) for city in ("Rome", "Oslo", "Bern")]
-    rows += [row_of("I know {CITY}", ["Oslo"]), row_of("I am {AGE}", ["42"])]
-    folder = prepare_to(tmp_path, rows, "--validation-fraction", "0.5")
-
-    def counts() -> list[int]:
-        capsys.readouterr()
-        check(folder)
-        [line] = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("skeletons")]
-        return [int(number) for number in re.findall(r"\d+", line)]
-
-    train, validation, both = counts()
-    assert train + validation == 3 and both == 0 and train and validation
-    shutil.rmtree(folder / "validation")
-    shutil.copytree(folder / "train", folder / "validation")
-    assert counts() == [train, train, train]
 
 
 def test_spans_of_each_label_are_counted(sound, capsys):
@@ -650,27 +380,13 @@ def test_what_the_tags_of_a_row_lose_is_said_in_80_columns(tmp_path, capsys):
     ]
 
 
-# The page
-
-
-def page_of(folder: Path, *flags: str) -> tuple[str, dict]:
-    """The page that the check writes, and the data inside it."""
-    path = folder.parent / "page.html"
-    check(folder, "--html", str(path), *flags)
-    page = path.read_text(encoding="utf-8")
-    return page, json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+# The page (test_data_page.py has what it holds)
 
 
 @pytest.fixture
 def elsewhere(sound: Path, tmp_path: Path) -> Path:
     """The sound folder again, where a page can be written beside it."""
     return Path(shutil.copytree(sound, tmp_path / "prepared"))
-
-
-def without_markup(page: str) -> str:
-    """The words of a page as they are read, without its data."""
-    page = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S)
-    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", page).split()))
 
 
 def test_a_page_is_for_its_owner_only_and_said_in_one_line_without_any_row(elsewhere, capsys):
@@ -694,24 +410,6 @@ def test_a_page_tells_every_figure_that_the_terminal_prints(elsewhere, capsys):
     assert "rows.jsonl 6" in words  # the source
 
 
-def test_a_page_holds_each_row_whole_with_its_spans_and_tokens(elsewhere):
-    _, data = page_of(elsewhere)
-    dataset = PIITokenDataset(elsewhere, "train")
-    assert [row["row"] for row in data["rows"]] == list(range(len(SENTENCES)))
-    for row in data["rows"]:
-        example, place, spans = dataset.example(row["row"]), 0, []
-        borders = {place for place, _ in example["char_spans"]}
-        for label, *tokens in row["pieces"]:
-            if label:
-                spans.append((place, place + len("".join(tokens)), data["labels"][label]))
-            for i, token in enumerate(tokens):
-                assert not i or place in borders
-                place += len(token)
-        assert "".join(token for _, *tokens in row["pieces"] for token in tokens) == example["text"]
-        assert spans == example["spans"]
-        assert (row["language"], row["tokens"]) == (example["language"], len(example["tokens"]))
-
-
 def test_a_page_shows_the_rows_that_the_user_chooses(elsewhere, capsys):
     def rows(*flags: str) -> list[int]:
         return [row["row"] for row in page_of(elsewhere, *flags)[1]["rows"]]
@@ -724,105 +422,6 @@ def test_a_page_shows_the_rows_that_the_user_chooses(elsewhere, capsys):
     sample = [number for number, _ in shown_rows(elsewhere, capsys, "--sample", "3")]
     assert rows("--sample", "3") == sample  # as in the terminal
     assert rows("--split", "validation") == []
-
-
-def test_a_page_says_how_many_rows_of_how_many_it_shows(elsewhere, monkeypatch):
-    monkeypatch.setattr(check_dataset, "PAGE_ROWS", 2)
-    page, data = page_of(elsewhere)
-    assert [row["row"] for row in data["rows"]] == [0, 1]
-    assert "2 of 6 rows are on this page" in without_markup(page)
-
-
-def test_a_page_names_the_rows_whose_tags_lose_a_span(tmp_path):
-    short = {"unmasked_text": "write to john@example.com", "span_labels": [[9, 24, "EMAIL"]]}
-    rows = [row_of(*SENTENCES[0]), short, row_of(*SENTENCES[2]), short | {"unmasked_text": "mail to: john@example.com"}]
-    folder = prepare_to(tmp_path / "data", rows, "--validation-fraction", "0")
-    _, data = page_of(folder)
-    email = data["labels"].index("EMAIL")
-    assert [row["lost"] for row in data["rows"]] == [[], [[9, 24, email]], [], [[9, 24, email]]]
-    page, data = page_of(folder, "--index", "0", "1")
-    assert "The tags of 2 of the 4 rows" in without_markup(page)
-    assert "1 of them are not on this page: --index 3 ." in without_markup(page)
-
-
-def test_a_page_counts_rejected_rows_by_reason_and_shows_none(tmp_path):
-    rows = [row_of(*sentence) for sentence in SENTENCES]
-    bad = [{"unmasked_text": f"{CANARY}{i} b", "span_labels": [[0, 99, "CITY"]]} for i in range(3)]
-    folder = prepare_to(tmp_path / "data", [*rows, *bad, {"unmasked_text": 7}], "--max-rejected", "1")
-    reasons = prepare_reasons(folder)
-    assert sorted(reasons.values()) == [1, 3]
-    page, _ = page_of(folder, "--index", "0")
-    words = without_markup(page)
-    assert "4 rows could not be right" in words and CANARY + "0" not in page
-    for reason, count in reasons.items():
-        assert f"{reason} {count}" in words
-    with (folder / "rejected.jsonl").open("a") as file:
-        file.write('{"broken"\n[]\n\n')
-    assert "rejected.jsonl that cannot be read) 3" in without_markup(page_of(folder)[0])
-    (folder / "rejected.jsonl").unlink()
-    assert "Not known" in without_markup(page_of(folder)[0])
-
-
-def prepare_reasons(folder: Path) -> dict[str, int]:
-    return json.loads((folder / "meta.json").read_text())["statistics"]["rejected_rows"]
-
-
-def test_the_charts_of_a_page_show_the_numbers_of_the_data(tmp_path):
-    rows = [row_of(*sentence) for sentence in SENTENCES] * 2
-    folder = prepare_to(tmp_path / "data", rows, "--validation-fraction", "0.4")
-    page, _ = page_of(folder, "--max-length", "10")
-    *labels, tokens, pii = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
-    lengths = {"tokens": [], "pii": []}
-    spans = {}
-    for split in ("train", "validation"):
-        data = PIITokenDataset(folder, split)
-        for i in range(len(data)):
-            example = data.example(i)
-            lengths["tokens"].append(len(example["tokens"]))
-            lengths["pii"].append(sum(label != "O" for label in example["labels"]))
-            for _, _, label in example["spans"]:
-                spans.setdefault(label, {}).setdefault(split, 0)
-                spans[label][split] += 1
-    for chart, name in ((tokens, "tokens"), (pii, "pii")):
-        bars = [re.fullmatch(r"(\d+) to (\d+): (\d+)", title.text) for title in chart.iter("title")]
-        counts = [int(bar[3]) for bar in bars]
-        assert sum(counts) == len(rows)
-        beyond = [int(bar[3]) for bar in bars if int(bar[1]) >= 10]
-        assert sum(beyond) == sum(length > 10 for length in lengths[name])
-    longer = [length for length in lengths["tokens"] if length > 10]
-    words = without_markup(page)
-    assert f"{len(longer)} of {len(rows)} rows are longer than 10 tokens" in words
-    assert f"with {sum(length - 10 for length in longer)} of {sum(lengths['tokens'])} tokens" in words
-    written = [text.text for chart in labels for text in chart.iter("text")]
-    for label, counts in spans.items():
-        place = written.index(label)
-        assert written[place + 1 : place + 3] == [str(counts.get(split, 0)) for split in ("train", "validation")]
-
-
-@pytest.mark.parametrize("max_length", [1, 7, 96, 97, 10**6])
-@pytest.mark.parametrize("longest", [0, 1, 50, 5000])
-def test_bars_of_lengths_are_of_one_width_and_none_straddles_the_maximum(max_length, longest):
-    lengths = np.append(np.arange(200) % 40, longest)
-    edges, reach = data_page.length_edges(lengths, max_length)
-    widths = np.diff(edges)
-    assert 0 < widths[0] <= widths[1:].max(initial=widths[0]) and len(set(widths[1:].tolist())) <= 1
-    assert max_length in edges or max_length > edges[-1]
-    assert len(edges) <= 2 * data_page.BARS + 2
-    assert (longest > edges[-1]) == bool(reach) and reach in (0, edges[-2])
-
-
-@pytest.mark.parametrize("sources", [None, "none", [1, None], [{"file": "<b>x</b>"}]])
-def test_sources_of_a_foreign_meta_json_do_no_harm_to_a_page(elsewhere, sources):
-    path = elsewhere / "meta.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sources": sources}))
-    assert "<b>" not in page_of(elsewhere)[0]
-
-
-def test_data_without_spans_and_an_empty_split_have_a_page(tmp_path):
-    rows = [{"unmasked_text": "no spans at all", "span_labels": []}]
-    for share in ("0", "1"):
-        page, _ = page_of(prepare_to(tmp_path / share, rows, "--validation-fraction", share))
-        assert "No row has a span." in without_markup(page)
 
 
 def test_broken_data_gets_no_page(folder):

@@ -26,7 +26,6 @@ from pii import common
 from pii.corpus.spans import JoinedText, spans_of_tags
 from pii.heads.heads import DOCUMENTED, STRONG
 from pii.heads.viterbi import viterbi
-from pii.scoring import judge, metrics
 from pii.training.runs import load_run, read_config
 from tests.corpus.test_spans import widened
 from tests.decoder.test_backbone import save_tiny_backbone
@@ -87,21 +86,26 @@ def data(session_folder: Path) -> Path:
     return prepare_to(session_folder / "data", "1")
 
 
+def train_to(folder: Path, max_length: int) -> Path:
+    """A run folder whose head finds some spans, but not all, and invents others."""
+    backbone = save_tiny_backbone(folder / "backbone", vocab_size=131072, initializer_range=0.05)
+    source = prepare_to(folder / "training", "0")
+    flags = {"data": source, "backbone": backbone, "output": folder / "run", "max-length": max_length}
+    flags |= {"learning-rate": 0.05, "epochs": 30, "dropout": 0, "gradient-accumulation-steps": 1}
+    strong = ["--heads", DOCUMENTED, STRONG, "--strong-epochs=6", "--strong-dropout=0"]
+    heads = strong if max_length == 512 else []
+    train.main([f"--{name}={value}" for name, value in flags.items()] + ["--device=cpu", *heads])
+    return folder / "run"
+
+
 @pytest.fixture(scope="session")
 def train_run(session_folder: Path) -> Callable[[int], Path]:
-    """train_run(max_length) → a run folder whose head finds some spans, but not all, and invents others."""
-    backbone = save_tiny_backbone(session_folder / "backbone", vocab_size=131072, initializer_range=0.05)
-    source = prepare_to(session_folder / "training", "0")
+    """train_run(max_length) → the run folder of `train_to`, trained once."""
     made: dict[int, Path] = {}
 
     def run_with(max_length: int) -> Path:
         if max_length not in made:
-            made[max_length] = session_folder / f"run-{max_length}"
-            flags = {"data": source, "backbone": backbone, "output": made[max_length], "max-length": max_length}
-            flags |= {"learning-rate": 0.05, "epochs": 30, "dropout": 0, "gradient-accumulation-steps": 1}
-            strong = ["--heads", DOCUMENTED, STRONG, "--strong-epochs=6", "--strong-dropout=0"]
-            heads = strong if max_length == 512 else []
-            train.main([f"--{name}={value}" for name, value in flags.items()] + ["--device=cpu", *heads])
+            made[max_length] = train_to(session_folder / f"windows-{max_length}", max_length)
         return made[max_length]
 
     return run_with
@@ -131,7 +135,8 @@ def copied_data(data: Path, tmp_path: Path) -> Path:
 
 def flags_for(run: Path, data: Path, **flags: object) -> list[str]:
     flags = {"run": run, "data": data, "head": DOCUMENTED, "device": "cpu"} | flags
-    return [str(text) for name, value in flags.items() for text in ("--" + name.replace("_", "-"), value)]
+    words = [("--" + name.replace("_", "-"), *([] if value is True else [value])) for name, value in flags.items()]
+    return [str(word) for pair in words for word in pair]
 
 
 def report_of(run: Path, data: Path, tmp_path: Path, **flags: object) -> dict:
@@ -139,10 +144,6 @@ def report_of(run: Path, data: Path, tmp_path: Path, **flags: object) -> dict:
     path = tmp_path / "report.json"
     evaluate.main([*flags_for(run, data, **flags), "--json", str(path)])
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def figures_only(report: dict) -> dict:
-    return {key: value for key, value in report.items() if key not in ("run", "data", "confusion")}
 
 
 # What the model predicts, by a plain loop
@@ -400,24 +401,6 @@ def test_the_operating_point_of_a_begin_aware_head_is_what_predict_uses(trained,
     assert [[span[:3] for span in row] for row in spans] == found
 
 
-def test_a_subset_of_the_rows_is_judged_as_data_of_those_rows(trained, data):
-    split = PIITokenDataset(data, "validation").split
-    tagger, config = load_run(trained, torch.device("cpu"), STRONG)
-    (scores,) = judge.read_scores([tagger], split, 512, evaluate.Processes(0, 1, torch.device("cpu")))
-    counts, same = np.diff(split.example_offsets), {label: label for label in split.labels}
-    whole = judge.judge(split, tagger.decode(scores, counts), config["labels"], same)
-    rows = np.array([1, 4, 5, 20, 35])
-    wanted = np.isin(np.arange(len(split)), rows)
-    tagged = tagger.decode(scores[np.repeat(wanted, counts)], counts[rows])
-    part = judge.judge(split, tagged, config["labels"], same, rows)
-    for found, expected in zip(part.documents, whole.documents.select(wanted), strict=True):
-        assert np.array_equal(found, expected)
-    assert len(part.documents.gold) > 5 and part.labels == whole.labels
-    of_part = np.repeat(wanted, whole.documents.predicted_counts)
-    assert np.allclose(part.scores, whole.scores[of_part])
-    assert np.array_equal(metrics.strict_hits(part.documents), metrics.strict_hits(whole.documents)[of_part])
-
-
 SHARED = """if True:
     import json, sys
     from evaluate import Processes, evaluate_run, parse_arguments
@@ -467,57 +450,6 @@ def test_two_processes_give_the_figures_of_one(trained, data, tmp_path):
         calibrations = [entry.pop("calibration") for entry in (report, alone)]
         assert report == alone
         assert calibrations[0]["ece"] == pytest.approx(calibrations[1]["ece"], abs=1e-5)
-
-
-# Label sets that differ
-
-
-def test_a_label_map_renames_merges_and_leaves_out_labels(trained, tmp_path):
-    """Data with other labels, mapped, gives the figures of the data with the run's own labels."""
-
-    def other_names(label: str, row: int) -> str:
-        return {"FIRSTNAME": ["GIVEN", "NICKNAME"][row % 2], "CITY": "TOWN"}.get(label, label)
-
-    label_map = tmp_path / "map.json"
-    given = {"GIVEN": "FIRSTNAME", "NICKNAME": "FIRSTNAME", "TOWN": "CITY", "PIN": None, "NOT_IN_THE_DATA": "PIN"}
-    label_map.write_text(json.dumps(given), encoding="utf-8")
-    mapped = report_of(trained, prepare_to(tmp_path / "other", "1", other_names), tmp_path, label_map=label_map)
-    without_pin = prepare_to(tmp_path / "same", "1", lambda label, row: None if label == "PIN" else label)
-    expected = report_of(trained, without_pin, tmp_path)
-    assert figures_only(mapped) == figures_only(expected)
-    assert mapped["unknown_labels"] == [] and mapped["per_label"]["PIN"]["gold"] == 0
-    assert mapped["confusion"] == expected["confusion"]
-
-
-def test_labels_the_run_does_not_know_are_listed_and_count_as_misses(trained, data, tmp_path, capsys):
-    other = prepare_to(tmp_path / "other", "1", lambda label, row: "BOURG" if label == "CITY" else label)
-    # a new name that sorts before those of the run, so that every label has another id
-    report, known = report_of(trained, other, tmp_path), report_of(trained, data, tmp_path)
-    assert report["unknown_labels"] == ["BOURG"] and known["unknown_labels"] == []
-    bourg, city = report["per_label"]["BOURG"], known["per_label"]["CITY"]
-    assert bourg["gold"] == bourg["strict"]["missed"] == city["gold"] > 0 and bourg["strict"]["recall"] == 0
-    assert report["gold"] == known["gold"] and report["predicted"] == known["predicted"]
-    assert report["strict"]["correct"] == known["strict"]["correct"] - city["strict"]["correct"]
-    assert report["exact"]["f1"] == known["exact"]["f1"] and report["leakage"] == known["leakage"]
-    capsys.readouterr()
-    evaluate.main(flags_for(trained, other))
-    assert "BOURG" in capsys.readouterr().out
-
-
-def test_a_label_mapped_to_one_the_run_does_not_know_is_unknown(trained, data, tmp_path):
-    (tmp_path / "map.json").write_text('{"CITY": "ABODE", "PIN": "ABODE"}')
-    report = report_of(trained, data, tmp_path, label_map=tmp_path / "map.json")
-    counts = [PIITokenDataset(data, "validation").split.spans[:, 2].tolist().count(i) for i in (1, 4)]
-    assert report["unknown_labels"] == ["ABODE"] and report["per_label"]["ABODE"]["gold"] == sum(counts) > 0
-
-
-def test_a_label_map_never_makes_gold_of_what_is_outside_all_spans(trained, data, tmp_path):
-    (tmp_path / "map.json").write_text('{"O": "CITY"}')
-    try:
-        report = report_of(trained, data, tmp_path, label_map=tmp_path / "map.json")
-    except common.UserError:
-        return
-    assert report["confusion"] == report_of(trained, data, tmp_path)["confusion"]
 
 
 # Mistakes of the user: one line, exit code 2, nothing of a row

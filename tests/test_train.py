@@ -8,12 +8,9 @@ import math
 import multiprocessing
 import os
 import random
-import re
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Callable
-from itertools import chain, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -31,8 +28,7 @@ from dataset import PIITokenDataset
 from pii import common
 from pii.decoder import features
 from pii.heads.crf import Crf
-from pii.training import monitor, runs, setup
-from pii.training.plans import Plan
+from pii.training import runs
 from pii.training.trainer import HeadTrainer
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.heads.test_crf import loss_by_textbook
@@ -44,26 +40,12 @@ RARE = {5: "龍 ", 20: "鯨 ", 35: "梅 ", 50: "雪 ", 65: "橋 "}
 HEADS = ("documented", "strong")
 
 
-@pytest.fixture(scope="session")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its final norm is enlarged, so that some gradients are longer than 1 and clipping shows."""
-    folder = save_tiny_backbone(
-        tmp_path_factory.mktemp("train") / "backbone", vocab_size=131072, num_hidden_layers=DEPTH
-    )
-    return with_weights(folder, lambda weights: weights["norm.weight"].mul_(2))
-
-
 def with_weights(folder: Path, change: Callable[[dict], object]) -> Path:
     """Change the weights of a backbone in place."""
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
-
-
-@pytest.fixture
-def copied_backbone(backbone: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(backbone, tmp_path / "copied-backbone"))
 
 
 def raw_rows(count: int) -> list[dict]:
@@ -93,11 +75,6 @@ def write_prepared(folder: Path, count: int, *flags: str) -> Path:
     source.write_text("".join(json.dumps(row) + "\n" for row in raw_rows(count)), encoding="utf-8")
     prepare.main(["--input", str(source), "--output", str(prepared), *flags])
     return prepared
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("train") / "small", 80, "--validation-fraction", "0.1")
 
 
 @pytest.fixture
@@ -158,22 +135,6 @@ class Command:
         assert ": error: " in last
         assert not any("error" in line.lower() or "Traceback" in line for line in before), self.err
         return last
-
-
-@pytest.fixture
-def command(prepared: Path, backbone: Path, capfd: pytest.CaptureFixture) -> Command:
-    return Command(prepared, backbone, capfd)
-
-
-@pytest.fixture
-def older_run(tmp_path: Path) -> Path:
-    """Something that stands where the run will go."""
-    folder = tmp_path / "runs" / "mine"
-    (folder / "documented").mkdir(parents=True)
-    (folder / "config.json").write_text('{"run_version": 1}\n')
-    (folder / "summary.json").write_text('{"steps": 7}\n')
-    (folder / "documented" / "head.safetensors").write_bytes(b"older weights")
-    return folder
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -397,15 +358,6 @@ def test_the_strong_head_equals_a_plain_loop_over_single_windows(command, prepar
     torch.testing.assert_close(dict(head_of(tmp_path / "run", "strong")), expected, rtol=0, atol=1e-5)
 
 
-def test_a_strong_heads_learning_rate_rises_and_falls_and_the_documented_ones_stays():
-    plan = Plan("strong", "strong", [1], 3.0, epochs=2, steps=40, dropout=0.0, scheduled=True)
-    rates = [plan.learning_rate_at(step) for step in range(1, 41)]
-    assert rates[:4] == [0.75, 1.5, 2.25, 3.0] and rates[-1] == pytest.approx(0, abs=1e-12)
-    assert rates[21] == pytest.approx(1.5)  # half way down, half a cosine is at its half
-    assert all(later < earlier for earlier, later in pairwise(rates[3:]))
-    assert {plan._replace(scheduled=False).learning_rate_at(step) for step in (1, 20, 40)} == {3.0}
-
-
 def test_a_step_is_the_same_however_its_windows_are_split_into_batches(command, tmp_path):
     for name, batch_size, accumulated in (("one", 12, 3), ("two", 36, 1), ("three", 4, 9)):
         flags = {"batch_size": batch_size, "gradient_accumulation_steps": accumulated, "learning_rate": 0.01}
@@ -419,22 +371,6 @@ def test_a_step_is_the_same_however_its_windows_are_split_into_batches(command, 
 # heads side by side
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, prepared: Path, backbone: Path) -> Callable[..., Path]:
-    """trained(**flags) → the run folder of a command that nothing disturbed; the same flags train once."""
-    folder, done = tmp_path_factory.mktemp("trained"), {}
-
-    def train_it(**flags) -> Path:
-        key = json.dumps(flags, default=str)
-        if key not in done:
-            command = Command(prepared, backbone, None)
-            done[key] = folder / str(len(done))
-            train.main(command.arguments(done[key], **flags))
-        return done[key]
-
-    return train_it
-
-
 BOTH = {"heads": HEADS, "epochs": 3, "learning_rate": 0.01, "strong_epochs": 2}
 
 
@@ -442,55 +378,6 @@ def test_a_head_comes_out_the_same_beside_others_to_the_bit(trained):
     both = trained(**BOTH)
     assert equal(head_of(both), head_of(trained(heads="documented", epochs=3, learning_rate=0.01)))
     assert equal(head_of(both, "strong"), head_of(trained(heads="strong", strong_epochs=2), "strong"))
-
-
-# starting from another run
-
-
-STILL = {"heads": HEADS, "learning_rate": 1e-30, "strong_learning_rate": 1e-30, "strong_epochs": 1}
-
-
-def test_heads_start_from_another_run(trained, command, tmp_path):
-    assert command(tmp_path / "run", start_from=trained(**BOTH), **STILL) == 0, command.err
-    for head in HEADS:
-        assert equal(head_of(trained(**BOTH), head), head_of(tmp_path / "run", head))
-    assert f"from {trained(**BOTH)}" in command.out
-
-
-def test_labels_that_both_runs_know_keep_their_weights(trained, command, prepare_rows, tmp_path):
-    rows = [json.loads(json.dumps(row).replace("LASTNAME", "AGE")) for row in raw_rows(40)]
-    flags = STILL | {"data": prepare_rows(rows)}
-    assert command(tmp_path / "new", **flags) == 0, command.err
-    assert command(tmp_path / "started", start_from=trained(**BOTH), **flags) == 0, command.err
-    # label ids: O AGE FIRSTNAME PIN here, O FIRSTNAME LASTNAME PIN there
-    for head, name, kept, theirs in (
-        ("documented", "weight", [0, 2, 3], [0, 1, 3]),
-        ("strong", "classifier.weight", [0, 3, 4, 5, 6], [0, 1, 2, 5, 6]),
-    ):
-        before, new, started = (head_of(run, head) for run in (trained(**BOTH), tmp_path / "new", tmp_path / "started"))
-        expected = new[name].clone()
-        expected[kept] = before[name][theirs]
-        assert torch.equal(started[name], expected)
-        others = [key for key in started if key not in (name, name.replace("weight", "bias")) and "trans" not in key]
-        assert all(torch.equal(started[key], before[key]) for key in others)
-
-
-@pytest.mark.parametrize(
-    "flags, said",
-    [
-        ({"heads": "strong", "layers": [0, 3]}, "--layers"),
-        ({"start_from": "nowhere"}, "nowhere holds no run"),
-    ],
-)
-def test_what_cannot_be_started_from_is_refused_in_one_line(trained, command, tmp_path, flags, said):
-    command(tmp_path / "run", **({"start_from": trained(**BOTH)} | flags))
-    assert command.code == 2 and said in command.error()
-
-
-def test_a_run_without_a_head_of_the_kind_is_refused(trained, command, tmp_path):
-    documented = trained(heads="documented", epochs=3, learning_rate=0.01)
-    command(tmp_path / "run", heads="strong", start_from=documented)
-    assert command.code == 2 and "no strong head" in command.error()
 
 
 def test_a_strong_head_alone_takes_the_general_flags_unless_it_has_its_own():
@@ -600,35 +487,6 @@ def test_a_cache_on_the_disk_leaves_no_file_behind(command, tmp_path, failure):
     assert set(contents(tmp_path / "runs")) == left
 
 
-# layers that no head reads
-
-
-def without_upper_layers(folder: Path, layers: int) -> Path:
-    """A checkpoint with the first `layers` decoder layers alone, and a final norm that shows where it acts."""
-    weights = load_file(folder / "model.safetensors")
-    weights["norm.weight"].fill_(float("nan"))
-    above = {name for name in weights if name.startswith("layers.") and int(name.split(".")[1]) >= layers}
-    kept = {name: tensor for name, tensor in weights.items() if name not in above}
-    assert len(kept) < len(weights)
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
-@pytest.mark.parametrize("layers", [[1], [0, 2], [0]])
-def test_layers_above_the_highest_that_is_read_are_never_built(command, trained, copied_backbone, tmp_path, layers):
-    flags = {"heads": "strong", "layers": layers, "strong_epochs": 1}
-    cut = without_upper_layers(copied_backbone, max(layers))
-    assert command(tmp_path / "run", **flags, backbone=cut) == 0
-    assert equal(head_of(tmp_path / "run", "strong"), head_of(trained(**flags), "strong"))
-    tagger, _ = runs.load_run(tmp_path / "run", torch.device("cpu"))
-    assert len(tagger.reader.backbone.layers) == max(layers)
-
-
-def test_beside_a_documented_head_all_layers_are_needed(command, copied_backbone, tmp_path):
-    command(tmp_path / "run", heads=HEADS, layers=1, backbone=without_upper_layers(copied_backbone, 1))
-    assert command.code == 2 and "lacks" in command.error()
-
-
 # the run folder
 
 
@@ -656,27 +514,6 @@ def test_every_step_is_one_line_of_metrics(command, prepared, tmp_path):
     assert all(record["loss"] > 0 and record["gradient_norm"] > 0 for record in records)
 
 
-@pytest.mark.usefixtures("short_stretches")
-def test_validation_f1_is_taken_down_along_the_steps_of_each_head(command, tmp_path):
-    flags = {"learning_rate": 0.01, "strong_epochs": 6, "strong_learning_rate": 0.01}
-    assert command(tmp_path / "run", heads=HEADS, epochs=3, **flags) == 0
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    for head in HEADS:
-        steps = [record for record in metrics_of(tmp_path / "run") if record["head"] == head]
-        checks = [(record["step"], record["validation_strict_f1"]) for record in steps if len(record) == 7]
-        assert 5 <= len(checks) <= monitor.CHECKS and checks[-1][0] == len(steps)
-        # the same rows as at the end, all eight of them
-        assert checks[-1][1] == pytest.approx(summary["validation"][head]["strict"], abs=1e-12)
-        assert len({strict for _, strict in checks}) > 1
-
-
-def test_looking_at_validation_rows_changes_no_weight(trained, monkeypatch):
-    looked = trained(**BOTH)
-    monkeypatch.setattr(train, "Validation", lambda *_: None)
-    not_looked = trained(**BOTH, save_every=1000)
-    assert all(equal(head_of(looked, head), head_of(not_looked, head)) for head in HEADS)
-
-
 def test_the_curves_hold_every_head(command, tmp_path):
     assert command(tmp_path / "run", heads=HEADS, epochs=2, strong_epochs=1) == 0
     svg = ElementTree.parse(tmp_path / "run" / "curves.svg").getroot()
@@ -686,26 +523,6 @@ def test_the_curves_hold_every_head(command, tmp_path):
     assert [texts.count(head) for head in HEADS] == [3, 3]
     drawn = [element.get("d") for element in svg.iter() if element.get("stroke-width") == "1.8"]
     assert len(drawn) == 6 and all(path.startswith("M") and "nan" not in path for path in drawn)
-
-
-@pytest.mark.usefixtures("short_stretches")
-def test_tensorboard_gets_what_the_metrics_hold(command, tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = tmp_path / "runs" / "mine"
-    assert command(run, tensorboard=True) == 0, command.err
-    events = accumulator.EventAccumulator(str(tmp_path / "runs" / "tensorboard" / "mine"))
-    events.Reload()
-    logged = {(event.step, event.value) for event in events.Scalars("loss/documented")}
-    written = metrics_of(run)
-    assert logged == {(record["step"], np.float32(record["loss"])) for record in written}
-    checks = [record for record in written if "validation_strict_f1" in record]
-    assert len(events.Scalars("validation_strict_f1/documented")) == len(checks) > 0
-
-
-def test_without_tensorboard_its_flag_is_refused_in_one_line(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(monitor.importlib.util, "find_spec", lambda _: None)
-    command(tmp_path / "run", tensorboard=True)
-    assert command.code == 2 and "pip install tensorboard" in command.error()
 
 
 def test_a_run_can_be_loaded_and_remembers_how_it_was_made(command, prepared, backbone, tmp_path):
@@ -720,26 +537,6 @@ def test_a_run_can_be_loaded_and_remembers_how_it_was_made(command, prepared, ba
     assert config["versions"]["torch"] == torch.__version__
     assert config["heads"]["documented"]["layers"] == [DEPTH] and config["best"] == "documented"
     assert equal(dict(loaded.head.state_dict()), head_of(tmp_path / "run"))
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_every_token_is_scored_exactly_once_an_epoch(command, prepared, tmp_path, monkeypatch, head):
-    """Rows too: a spy hears every tag that a loss is taken of, and where its window says the token is."""
-    heard, step = [], train.take_step
-
-    def spy(self, a_step, features, tags):
-        own = tags[self.head.tags][a_step.scored]
-        heard.append(np.stack([a_step.windows.scored_tokens(), own.numpy()]))
-        return step(self, a_step, features, tags)
-
-    monkeypatch.setattr(train, "take_step", spy)
-    assert command(tmp_path / "run", heads=head, epochs=2) == 0
-    data = PIITokenDataset(prepared, "train")
-    examples = [data.example(row) for row in range(len(data))]
-    labels, begins = (list(chain.from_iterable(e[name] for e in examples)) for name in ("label_ids", "begins"))
-    gold = labels if head == "documented" else plain_bio(labels, begins).tolist()
-    assert Counter(map(tuple, np.concatenate(heard, axis=1).T.tolist())) == {pair: 2 for pair in enumerate(gold)}
-    assert summary_of(tmp_path / "run")["tokens"] == 2 * len(labels)
 
 
 def test_the_summary_counts_tokens_without_a_progress_bar_too(command, prepared, tmp_path, monkeypatch):
@@ -798,102 +595,6 @@ def test_no_text_of_a_row_is_printed_or_written(command, prepared, copied_backbo
     written = [path.read_bytes().decode("utf-8", "replace") for path in files.values() if path.is_file()]
     for text in printed + written:
         assert CANARY not in text and CANARY[:5] not in text and "parcel" not in text
-
-
-# numbers that are not finite
-
-
-def test_a_broken_weight_stops_at_the_step_that_meets_it(command, prepared, copied_backbone, older_run):
-    data = PIITokenDataset(prepared, "train")
-    windows = plain_windows(row_lengths(data), MAX_LENGTH)
-    order = np.random.default_rng([0, 0]).permutation(len(windows)).tolist()
-    steps = [order[i : i + 12] for i in range(0, len(order), 12)]
-    holders_of = {}  # token id → the windows that hold it
-    for number, (row, start, stop, *_) in enumerate(windows):
-        for token in data[row]["input_ids"][start:stop].tolist():
-            holders_of.setdefault(token, set()).add(number)
-    token, step = next(
-        (token, step)
-        for token, holders in holders_of.items()
-        for step in range(2, len(steps))
-        if holders <= set(steps[step])
-    )
-    with_weights(copied_backbone, lambda weights: weights["embed_tokens.weight"][token].fill_(float("nan")))
-
-    before = contents(older_run.parent)
-    assert command(older_run, backbone=copied_backbone) == 1
-    message = command.error()
-    assert re.search(rf"\bstep {step + 1}\b", message)
-    named = re.search(r"rows ((?:\d+ ?)+)", message).group(1).split()
-    assert set(map(int, named)) == {windows[i][0] for i in steps[step]}
-    assert contents(older_run.parent) == before
-    assert siblings(older_run) == ["mine"]
-
-
-def test_a_nan_in_all_features_names_the_backbone_and_writes_nothing(command, copied_backbone, tmp_path):
-    with_weights(copied_backbone, lambda weights: weights["norm.weight"].fill_(float("nan")))
-    assert command(tmp_path / "runs/mine", backbone=copied_backbone) == 1
-    assert "step 1" in command.error() and "backbone" in command.error()
-    assert list((tmp_path / "runs").iterdir()) == []
-
-
-@pytest.mark.parametrize("steps", [2, 3, 8])
-def test_an_absurd_learning_rate_stops_and_writes_nothing(command, prepared, older_run, steps):
-    windows = len(plain_windows(row_lengths(PIITokenDataset(prepared, "train")), MAX_LENGTH))
-    before = contents(older_run.parent)
-    assert command(older_run, learning_rate=1e30, batch_size=-(-windows // (3 * steps))) == 1
-    named = re.search(r"\bstep (\d+)\b.*\brows \d+\b", command.error())
-    assert named or f"step {steps} left weights" in command.error()  # of the last step no loss shows what it did
-    assert " --learning-rate" in command.error()
-    assert contents(older_run.parent) == before
-    assert siblings(older_run) == ["mine"]
-
-
-def test_the_head_whose_learning_rate_is_absurd_is_named_with_its_flag(command, older_run):
-    before = contents(older_run.parent)
-    assert command(older_run, heads=HEADS, strong_learning_rate=[1e-3, 1e30], save_every=1) == 1
-    assert "strong@1e+30" in command.error() and " --strong-learning-rate" in command.error()
-    after = contents(older_run.parent)
-    assert {name: after[name] for name in before} == before and siblings(older_run) == ["mine"]
-
-
-def test_hidden_states_that_overflow_in_float16_name_the_backbone_and_its_precision(
-    command, copied_backbone, tmp_path, monkeypatch
-):
-    with_weights(copied_backbone, lambda weights: weights["norm.weight"].fill_(60000))
-    assert command(tmp_path / "runs/wide", backbone=copied_backbone) == 0  # in float32 all is well
-    monkeypatch.setattr(setup, "backbone_dtype", lambda _: torch.float16)
-    assert command(tmp_path / "runs/mine", backbone=copied_backbone) == 1
-    assert "hidden states are not finite" in command.error() and "precision" in command.error()
-    assert siblings(tmp_path / "runs/mine") == ["wide"]
-
-
-def test_an_exploding_gradient_stops_at_its_step_and_blames_no_backbone(command, older_run, monkeypatch):
-    calls, step = [], train.take_step
-
-    def exploding(self, a_step, features, tags):
-        calls.append(a_step.number)
-        return step(self, a_step, features * (1e25 if len(calls) == 3 else 1), tags)  # finite, its square is not
-
-    monkeypatch.setattr(train, "take_step", exploding)
-    before = contents(older_run.parent)
-    assert command(older_run, learning_rate=0.01) == 1
-    assert "step 3 " in command.error() and "gradient norm inf" in command.error()
-    assert "features are finite" in command.error() and "--learning-rate" in command.error()
-    assert contents(older_run.parent) == before
-
-
-def test_no_step_is_without_a_token_to_learn_from(prepare_rows, command, tmp_path, monkeypatch):
-    """Its loss would be 0 / 0: rows without a token make no window."""
-    empty = [{"unmasked_text": text, "span_labels": []} for text in ("", " ", "\n")]
-    folder = prepare_rows(empty * 20 + raw_rows(5), "--validation-fraction", "0", "--max-rejected", "1")
-    counts, step = [], train.take_step
-    monkeypatch.setattr(
-        train, "take_step", lambda self, a_step, *rest: counts.append(a_step.count) or step(self, a_step, *rest)
-    )
-    assert command(tmp_path / "run", data=folder, batch_size=1, gradient_accumulation_steps=1) == 0, command.err
-    assert min(counts) > 0 and sum(counts) == len(np.load(folder / "train/token_ids.npy"))
-    assert all(math.isfinite(record["loss"]) for record in metrics_of(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -990,11 +691,6 @@ def half_a_state() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     runs.save_file = save_half
-
-
-@pytest.fixture
-def short_stretches(monkeypatch) -> None:
-    monkeypatch.setitem(train.STEPS_AHEAD, "cpu", 3)
 
 
 @pytest.fixture(scope="session")

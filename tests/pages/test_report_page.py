@@ -205,14 +205,6 @@ def test_the_ring_is_at_the_chosen_bias_and_without_one_at_0(data, tmp_path, cho
     assert biases == sorted(biases) and set(biases) == {*judge.CURVE_BIASES, chosen or 0.0}
 
 
-def test_points_that_are_known_are_not_worked_out_again():
-    known = [{"bias": 0.0, "from": "before"}, {"bias": 0.25, "from": "before"}]
-    asked = []
-    points = judge.curve(known, 0.25, lambda bias: asked.append(bias) or {"bias": bias, "from": "now"})
-    assert {point["bias"] for point in points if point["from"] == "before"} == {0.0, 0.25}
-    assert asked == [bias for bias in judge.CURVE_BIASES if bias]
-
-
 def test_data_without_any_span_gives_a_page_too(prepare_rows, tmp_path):
     rows = [{"unmasked_text": f"nothing {'x' * i}", "span_labels": []} for i in range(1, 4)]
     rows.append({"unmasked_text": "Ann", "span_labels": [[0, 3, "FIRSTNAME"]]})
