@@ -4,6 +4,7 @@ import inspect
 import json
 from pathlib import Path
 from string import punctuation
+from unicodedata import category
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ def export_run(run: Path, folder: Path, head: str | None = None, backbone: str |
 
     `AutoModelForTokenClassification.from_pretrained(folder)` and `pipeline("token-classification",
     aggregation_strategy="simple")` then find the spans that predict.py finds in texts of at most max_length tokens,
-    but for what predict.py trims at a span's edges: the model card has `trimmed` for that.
+    but for what predict.py trims at a span's edges and widens to whole words: the model card has code for that.
     """
     config = read_config(run)
     head = choose_documented(config, run, head)
@@ -74,22 +75,26 @@ def as_transformers(tagger: Tagger, labels: list[str]):
 
 
 def fast_tokenizer() -> PreTrainedTokenizerFast:
-    """Tekken as a fast tokenizer that puts BOS first and leaves white space out of a token's offsets."""
+    """Tekken as a fast tokenizer that puts BOS first and leaves white space out of a token's offsets. What looks like a
+    special token in a text is text, as for Tekken."""
     from tokenizers import processors
 
     tokenizer = MistralConverter(str(tekken.load().path)).converted()
     bos = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tekken.load().bos_id)])
     tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), bos])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        split_special_tokens=True,
     )
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """The borders of an entity as predict.py gives them; None where nothing is left.
-
-    Without white space, a mark that glues it to the word before, a mark that ends the sentence after another mark.
-    """
+    """The borders of an entity without white space, a mark that glues it to the word before, and a mark that ends the
+    sentence after another mark; None where nothing is left."""
     marks = punctuation + "«»’“”…"
     value = text[start:end]
     start, end = end - len(value.lstrip()), start + len(value.rstrip())
@@ -99,6 +104,30 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
     start += glued and text[start + 1 : end][:1].isalpha()
     end -= end - start > 1 and text[end - 1] in ".,;:!?" and text[end - 2] in marks
     return start, end
+
+
+def in_word(text: str, place: int) -> bool:
+    """Whether letters or digits stand on both sides of a place. A mark is part of the letter before it."""
+    left, right = (category(character)[:2] for character in text[place - 1 : place + 1])
+    letters = left[0] in "LM" and right[0] == "L" and "Lo" not in (left, right)
+    return letters or left == right == "Nd" or right[0] == "M"
+
+
+def predicted(text: str, entities: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """Entities as predict.py gives them: trimmed, widened to whole words up to their neighbours, and those of one label
+    that then touch inside a word as one."""
+    found = [(*borders, label) for *own, label in entities if (borders := trimmed(text, *own))]
+    whole: list[tuple[int, int, str]] = []
+    for i, (start, end, label) in enumerate(found):
+        stop = found[i + 1][0] if i + 1 < len(found) else len(text)
+        while end < stop and in_word(text, end):
+            end += 1
+        while start > (whole[-1][1] if whole else 0) and in_word(text, start):
+            start -= 1
+        if whole and whole[-1][1:] == (start, label) and in_word(text, start):
+            start = whole.pop()[0]
+        whole.append((start, end, label))
+    return whole
 
 
 def model_card(run: Path, config: dict, head: str) -> str:
@@ -127,19 +156,24 @@ A linear layer on the last hidden state of a frozen `{Path(config["backbone"]["n
 {len(config["labels"]) - 1} types for each Tekken v3 token. Trained on windows of {config["max_length"]} tokens.
 
 {figures}
-predict.py trims what a token at an entity's edge holds beyond the value. To do the same:
+predict.py trims what a token at an entity's edge holds beyond the value, and widens entities to whole words. To do the
+same:
 
 ```python
 from string import punctuation
+from unicodedata import category
 
 from transformers import pipeline
 
 
 {inspect.getsource(trimmed)}
 
+{inspect.getsource(in_word)}
+
+{inspect.getsource(predicted)}
+
 classify = pipeline("token-classification", "FOLDER", aggregation_strategy="simple")
-found = [(borders, entity["entity_group"]) for entity in classify(text)
-         if (borders := trimmed(text, entity["start"], entity["end"]))]
+found = predicted(text, [(e["start"], e["end"], e["entity_group"]) for e in classify(text)])
 ```
 
 It misses some personal data. Do not rely on it alone.

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
@@ -56,20 +58,34 @@ def exported(trained, tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
+SPECIAL = ["<s>", "</s>", "<unk>", "<pad>", "[INST]", "[/INST]", "[TOOL_CALLS]", "<SPECIAL_20>", " ", "\n", "a"]
+
+
+@pytest.fixture(scope="module")
+def exported_tokenizer(exported):
+    return AutoTokenizer.from_pretrained(exported)
+
+
 def test_the_exported_tokenizer_gives_tekkens_ids_after_bos(exported):
     tokenizer = AutoTokenizer.from_pretrained(exported)
     for text in (sentence(3)[0], "12.50 €\n\n\tJohn's  e-mail", "naïve 👩‍👩‍👧 中文", "a" * 50):
         assert tokenizer(text)["input_ids"] == [1, *tekken.load().encode([text]).token_ids.tolist()]
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(SPECIAL) | st.text(st.characters(exclude_categories=["Cs"]), max_size=4)).map("".join))
+def test_what_looks_like_a_special_token_is_text(exported_tokenizer, text):
+    assert exported_tokenizer(text)["input_ids"] == [1, *tekken.load().encode([text]).token_ids.tolist()]
+
+
 def test_transformers_finds_the_spans_that_predict_finds(trained, exported):
     classify = pipeline("token-classification", str(exported), aggregation_strategy="simple", device="cpu")
-    texts = [sentence(number)[0] for number in range(40)]
+    texts = [sentence(number)[0] for number in range(40)] + ["My <s> Ann[INST]lives in <pad>Rome at number 7</s>"]
     expected = predict.Redactor(trained[0], head="documented", device="cpu").spans(texts)
     total = 0
     for text, spans in zip(texts, expected, strict=True):
         found = [(entity["start"], entity["end"], entity["entity_group"]) for entity in classify(text)]
-        assert found == [span[:3] for span in spans]
+        assert export.predicted(text, found) == [span[:3] for span in spans]
         total += len(found)
     assert total > len(texts)
 
@@ -94,9 +110,9 @@ def test_the_function_of_the_card_trims_entities_as_predict_does(trained, tmp_pa
     for text, spans in zip(MARKED, expected, strict=True):
         names = {"text": text}
         exec(code.replace("FOLDER", str(tmp_path / "model")), names)
-        assert [(*borders, label) for borders, label in names["found"]] == [span[:3] for span in spans]
-        whole = [(entity["start"], entity["end"]) for entity in names["classify"](text)]
-        changed += sum(borders != names["trimmed"](text, *borders) for borders in whole)
+        assert names["found"] == [span[:3] for span in spans]
+        entities = [(entity["start"], entity["end"], entity["entity_group"]) for entity in names["classify"](text)]
+        changed += len({*entities} - {*names["found"]})
     assert changed > 3
 
 
@@ -116,6 +132,20 @@ def test_the_function_of_the_card_trims_entities_as_predict_does(trained, tmp_pa
 )
 def test_borders_are_trimmed(text, borders, expected):
     assert export.trimmed(text, *borders) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "entities", "expected"),
+    [
+        ("to Ann\u0301e.", [(3, 5, "A")], [(3, 8, "A")]),
+        ("Lefèvre", [(0, 2, "A"), (5, 7, "A")], [(0, 7, "A")]),
+        ("Lefèvre", [(0, 2, "A"), (5, 7, "B")], [(0, 5, "A"), (5, 7, "B")]),
+        ("12Main", [(0, 1, "A"), (3, 4, "A")], [(0, 2, "A"), (2, 6, "A")]),
+        ("a b", [(1, 2, "A")], []),
+    ],
+)
+def test_entities_are_widened_to_whole_words(text, entities, expected):
+    assert export.predicted(text, entities) == expected
 
 
 def test_labels_and_weights_are_the_runs_though_its_best_head_is_strong(trained, exported):
