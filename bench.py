@@ -20,9 +20,10 @@ import train
 from pii.common import Parser, UserError, positive_int, run, write_json
 from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
 from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
-from pii.decoder.backbone import BOS_ID, Backbone, compile_layers, decoder_layers, load_backbone
+from pii.decoder.backbone import BOS_ID, Backbone, decoder_layers, load_backbone
 from pii.decoder.features import Reader
 from pii.decoder.precision import PRECISIONS, backbone_dtype
+from pii.decoder.states import compile_layers
 from pii.device import choose_device, device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, STRONG
 from pii.processes import Processes

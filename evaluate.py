@@ -23,7 +23,8 @@ from pii.scoring.judge import (
     operating_points,
     read_scores,
 )
-from pii.training.runs import OPERATING_POINTS, choose_head, load_run, stored_bias
+from pii.training.run_config import OPERATING_POINTS, choose_head, stored_bias
+from pii.training.runs import load_run
 from pii.untrusted import read_json, safe_join
 
 

@@ -18,7 +18,7 @@ from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 from pii.heads.tagging import Tagger
 from pii.processes import Processes
 from pii.progress import progress
-from pii.training import runs
+from pii.training import run_config, runs
 from pii.training.compare import compare_heads
 from pii.training.config import AUTO, TrainingConfig
 from pii.training.monitor import Monitor, Validation, check_tensorboard
@@ -59,7 +59,7 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
         HeadTrainer(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes) for plan in plans
     ]
     for trainer in trainers if arguments.start_from else []:
-        start_from(arguments.start_from, trainer, split)
+        start_from(arguments.start_from, trainer, reader.backbone, split)
     processes.print(describe(reader, split, windows, plans, arguments))
 
     with runs.run_folder(arguments.output, processes) as folder:
@@ -236,7 +236,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if arguments.tensorboard:
         check_tensorboard()
     if arguments.start_from:
-        runs.read_config(arguments.start_from)  # or a mistake would only show once the backbone is loaded
+        run_config.read_config(arguments.start_from)  # or a mistake would only show once the backbone is loaded
     return arguments
 
 

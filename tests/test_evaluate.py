@@ -26,7 +26,8 @@ from pii import common
 from pii.corpus.spans import JoinedText, spans_of_tags
 from pii.heads.heads import DOCUMENTED, STRONG
 from pii.heads.viterbi import viterbi
-from pii.training.runs import load_run, read_config
+from pii.training.run_config import read_config
+from pii.training.runs import load_run
 from tests.corpus.test_spans import widened
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.training.test_runs import seal

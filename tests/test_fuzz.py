@@ -35,7 +35,7 @@ from dataset import PIITokenDataset
 from pii import common
 from pii.corpus import staging, tekken
 from pii.corpus.rows import RowError, parse_row
-from pii.training import runs, setup
+from pii.training import run_config, runs, setup
 from tests.decoder.test_backbone import Bomb, save_tiny_backbone
 from tests.test_train import CANARY, write_prepared
 from tests.training.test_runs import seal
@@ -145,7 +145,9 @@ class World:
             patch.setitem(train.STEPS_AHEAD, "cpu", 1)
             attempt(train.main, "--data", self.data, "--output", self.run, *self.training)
         assert self.state.exists()
-        runs.write_json(self.run / runs.OPERATING_POINTS, {head: {"bias": 1.0} for head in ("documented", "strong")})
+        runs.write_json(
+            self.run / run_config.OPERATING_POINTS, {head: {"bias": 1.0} for head in ("documented", "strong")}
+        )
         self.redactor = predict.Redactor(self.run, head="documented", device="cpu")
 
 
@@ -499,7 +501,9 @@ def test_a_run_of_anyone_is_used_or_refused(world, place, data):
     with place() as here:
         run = here.copy(world.run)
         head = data.draw(st.sampled_from(["documented", "strong"]))
-        name = data.draw(st.sampled_from(["config.json", "config.json", runs.HEAD, runs.HEAD, runs.OPERATING_POINTS]))
+        name = data.draw(
+            st.sampled_from(["config.json", "config.json", runs.HEAD, runs.HEAD, run_config.OPERATING_POINTS])
+        )
         if name == runs.HEAD:
             whole = (world.run / head / name).read_bytes()
             (run / head / name).write_bytes(data.draw(safetensors_of(whole)))
@@ -508,7 +512,7 @@ def test_a_run_of_anyone_is_used_or_refused(world, place, data):
             (run / name).write_bytes(data.draw(mutated(json.loads((world.run / name).read_text()))))
         text = here.write("a.txt", f"I am {CANARY}, no. 17.".encode())
         flags = ["--run", run, "--device", "cpu", "--head", head]
-        bias = ["--target-recall"] if name == runs.OPERATING_POINTS or data.draw(st.booleans()) else []
+        bias = ["--target-recall"] if name == run_config.OPERATING_POINTS or data.draw(st.booleans()) else []
         attempt(predict.main, *flags, *bias, "--output-format", "jsonl", text)
         bias = ["--target-recall", "0.5"] if bias else []
         attempt(evaluate.main, *flags, *bias, "--data", world.data, "--html", here.path / "page.html")

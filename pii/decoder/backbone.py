@@ -1,10 +1,7 @@
-"""The frozen decoder: how it is loaded, in which precision it computes, and how its hidden states are read."""
+"""The frozen decoder: how it is loaded, and in which precision it computes."""
 
-import contextlib
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,9 +14,6 @@ from pii.decoder.precision import PRECISIONS, Fp8Linear
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
 BOS_ID = 1  # Tekken's
-# (layers, where to keep their states) of the pass that this thread is in
-WANTED: ContextVar[tuple[set[int], dict[int, torch.Tensor]]] = ContextVar("WANTED", default=(set(), {}))
-HOOKS_LOCK = threading.Lock()
 # a backbone's name → MistralConfig: speed and memory can be measured where the weights cannot be had
 RANDOM_SHAPES: dict[str, dict[str, Any]] = {
     "random:ministral-8b": {
@@ -58,9 +52,7 @@ class Backbone(nn.Module):
     layers: nn.ModuleList
     norm: nn.Module
     offers_states: bool  # install_hooks was here
-
-
-# loading
+    get_input_embeddings: Callable[[], nn.Module]
 
 
 def load_backbone(
@@ -114,12 +106,26 @@ def read_config(name: str, option: str, revision: str):
         config = MistralConfig(**RANDOM_SHAPES[name])
         config.name_or_path = name
         return config
+    if looks_like_a_path(name) and not Path(name).is_dir():  # else the hub would be asked for it
+        raise UserError(f"there is no folder {name}: pass {option} FOLDER (`python standin.py` builds a small one)")
     if name.startswith("random:"):
         raise UserError(f"no random backbone {name} is known: pass {option} {' or '.join(RANDOM_SHAPES)}")
     try:
         return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except Exception as error:  # transformers and the hub client pass on whatever lies below them
         raise unreadable(name, option, error) from None
+
+
+def looks_like_a_path(name: str) -> bool:
+    """Whether a backbone's name can only mean a local folder: models of the hub are called OWNER/NAME or NAME."""
+    owner, slash, rest = name.partition("/")
+    return (
+        Path(name).exists()
+        or name.startswith((".", "~", "/"))
+        or "/" in rest
+        or "\\" in name
+        or (bool(slash) and (not rest or Path(owner).is_dir()))
+    )
 
 
 def keep_layers(config, layers: int) -> None:
@@ -238,76 +244,3 @@ def quantise(backbone: Backbone, device: torch.device | str) -> None:
         for path in linears:
             layer.set_submodule(path, Fp8Linear(cast(nn.Linear, layer.get_submodule(path))))
     backbone.to(device)
-
-
-# computing
-
-
-def compile_layers(backbone: Backbone, backend: str = "inductor") -> None:
-    """Compile each decoder layer, for windows of any number and length. The first batches wait for the compiler.
-
-    Layers share a compiled form, as they differ in their weights only; batches of one row get a second one, and a
-    first batch that is a square a third. Not the layer but its forward is compiled: hooks, as hidden_states needs
-    them, stay outside. Raises UserError at a decoder whose layers are not found.
-    """
-    for layer in decoder_layers(backbone):
-        layer.forward = torch.compile(layer.forward, dynamic=True, backend=backend)
-
-
-@torch.no_grad()
-def hidden_states(backbone: Backbone, input_ids: torch.Tensor, layers: Sequence[int], bos_id: int) -> torch.Tensor:
-    """[batch, length] token ids, padded on the right → [batch, length, len(layers) * hidden_size], layers in order.
-
-    Layer 0 is what the embeddings give, k the raw output of decoder layer k, and the last one the backbone's output,
-    after the final norm where it has one. BOS is put before every row here and its position dropped again. Attention
-    is causal, so a real token never sees the padding after it: no mask is needed. Raises UserError at a layer that
-    the backbone has not.
-    """
-    depth = backbone.config.num_hidden_layers
-    if wrong := [layer for layer in layers if not 0 <= layer <= depth]:
-        raise UserError(f"the backbone {backbone.config.name_or_path} has layers 0 to {depth}: there is no {wrong[0]}")
-    bos = input_ids.new_full((len(input_ids), 1), bos_id)
-    with kept_states(backbone, set(layers) - {depth}) as kept:
-        output = backbone(input_ids=torch.cat([bos, input_ids], dim=1), attention_mask=None, use_cache=False)
-    kept[depth] = output.last_hidden_state
-    states = [kept[layer][:, 1:] for layer in layers]
-    return states[0] if len(states) == 1 else torch.cat(states, dim=-1)
-
-
-@contextlib.contextmanager
-def kept_states(backbone: Backbone, layers: set[int]) -> Iterator[dict[int, torch.Tensor]]:
-    """A dict that a forward pass of this thread fills: layer → [batch, length, hidden_size]. Others' are not held."""
-    if layers:
-        install_hooks(backbone)
-    kept: dict[int, torch.Tensor] = {}
-    token = WANTED.set((layers, kept))
-    try:
-        yield kept
-    finally:
-        WANTED.reset(token)
-
-
-def install_hooks(backbone: Backbone) -> None:
-    """Let every decoder layer offer its output, and the first one its input, to `keep`.
-
-    Hooks belong to the module, so those of one call would also see the passes of other threads: they are set once,
-    and what each thread wants is its own.
-    """
-    with HOOKS_LOCK:
-        if getattr(backbone, "offers_states", False):
-            return
-        layers = decoder_layers(backbone)
-        layers[0].register_forward_pre_hook(
-            lambda module, arguments, named: keep(0, arguments[0] if arguments else named["hidden_states"]),
-            with_kwargs=True,
-        )
-        for number, layer in enumerate(layers, start=1):
-            layer.register_forward_hook(lambda module, arguments, output, number=number: keep(number, output))
-        backbone.offers_states = True
-
-
-def keep(layer: int, states: torch.Tensor) -> None:
-    """Hold what a layer gives where this thread's pass wants it."""
-    wanted, kept = WANTED.get()
-    if layer in wanted:
-        kept[layer] = states

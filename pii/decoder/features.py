@@ -16,7 +16,8 @@ import torch
 from pii.common import UserError
 from pii.corpus.spans import ranges, starts_of
 from pii.corpus.windows import Windows, length_sorted_batches
-from pii.decoder.backbone import Backbone, bos_id_of, hidden_states
+from pii.decoder.backbone import Backbone, bos_id_of
+from pii.decoder.states import hidden_states
 
 # more fill the matrix units of a GPU, fewer stay in a CPU's caches (measured: 1,024 tokens are 1.2x as fast as 4,096)
 TOKENS_PER_FORWARD = {"cuda": 8192, "cpu": 1024}

@@ -15,7 +15,8 @@ from pii.common import UserError, atomic_folder, write_json
 from pii.corpus import tekken
 from pii.heads.heads import DOCUMENTED, DocumentedHead
 from pii.heads.tagging import Tagger
-from pii.training.runs import choose_head, load_run, read_config
+from pii.training.run_config import choose_head, read_config
+from pii.training.runs import load_run
 
 EVALUATION = "evaluation.json"  # in the run folder: evaluate.py --json; its figures go into the model card
 MARK = "export.json"

@@ -14,7 +14,8 @@ from pii.device import choose_device
 from pii.redaction.detect import Found, detect
 from pii.redaction.replacements import Replacer, Span
 from pii.redaction.vault import Vault
-from pii.training.runs import choose_head, load_run, stored_bias
+from pii.training.run_config import choose_head, stored_bias
+from pii.training.runs import load_run
 
 FORWARDS_A_GROUP = 16  # documents are gathered until they fill so many forwards, so that windows of like length meet
 CHARACTERS_A_TOKEN = 4  # about, in English and French

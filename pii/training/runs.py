@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -15,23 +14,22 @@ from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
 from pii.common import UserError, atomic_folder, atomic_path, write_json
-from pii.corpus.store import MAX_LABELS, PreparedSplit
+from pii.corpus.store import PreparedSplit
 from pii.decoder.backbone import check_vocabulary, load_backbone
 from pii.decoder.features import Reader
-from pii.decoder.precision import PRECISIONS, backbone_dtype
-from pii.heads.heads import KINDS, Head, build_head
+from pii.decoder.precision import backbone_dtype
+from pii.decoder.source import check_weights, folder_entry, locate, weight_checksums
+from pii.heads.heads import Head, build_head
 from pii.heads.tagging import Tagger
 from pii.pages.curves import write_curves
 from pii.processes import Processes
 from pii.training.plans import Plan
+from pii.training.run_config import CONFIG, RUN_VERSION, choose_head, read_config
 from pii.training.trainer import HeadTrainer
 from pii.untrusted import read_json, safe_join
 
-RUN_VERSION = 3
-CONFIG, SUMMARY, METRICS, CURVES = "config.json", "summary.json", "metrics.jsonl", "curves.svg"
+SUMMARY, METRICS, CURVES = "summary.json", "metrics.jsonl", "curves.svg"
 HEAD, STATE = "head.safetensors", "resume.safetensors"
-OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
-MOST_BIAS = 1000.0  # far beyond what evaluate.py tries
 # flags that do not change what is trained
 FREE_FLAGS = ("output", "resume", "save_every", "cache", "device", "no_compile", "tensorboard")
 
@@ -87,6 +85,8 @@ def run_config(
             "dtype": str(reader.backbone.dtype).removeprefix("torch."),
             "hidden_size": backbone.hidden_size,
             "vocab_size": backbone.vocab_size,
+            "folder": folder_entry(flags["backbone"], Path(flags["output"])),
+            "weights": weight_checksums(reader.backbone),
         },
         "labels": split.labels,
         "tokenizer": split.meta["tokenizer"],
@@ -147,85 +147,6 @@ def save_head(trainer: HeadTrainer, folder: Path) -> str:
     return hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
 
 
-def read_config(run: Path) -> dict:
-    """config.json of a run folder. Raises UserError."""
-    path = safe_join(run, CONFIG)
-    try:
-        config = read_json(path)
-        sound = sound_config(config)
-    except FileNotFoundError:
-        raise UserError(f"{run} holds no run: train one with python train.py --output {run}") from None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise UserError(f"{path} is of another version or damaged: train again")
-    return config
-
-
-def sound_config(config: dict) -> bool:
-    """Is this what train.py wrote, as far as it is read again? Raises what comes of looking into other things."""
-    tokenizer, labels = config["tokenizer"], config["labels"]
-    return (
-        config["run_version"] == RUN_VERSION
-        and isinstance(config["backbone"]["name"], str)
-        and config["backbone"]["name"].isprintable()
-        and config["backbone"]["name"] != ""  # which would be the current folder
-        and config["backbone"]["precision"] in PRECISIONS
-        and isinstance(config["backbone"].get("revision"), str | None)
-        and config["best"] in config["heads"]
-        and all(sound_head(name, head) for name, head in config["heads"].items())
-        and type(config["max_length"]) is int
-        and 0 < config["max_length"] < 2**31
-        and isinstance(tokenizer["sha256"], str)
-        and type(tokenizer["vocab_size"]) is int
-        and isinstance(labels, list)
-        and labels[0] == "O"
-        and all(isinstance(label, str) and label.isprintable() for label in labels)
-        and 1 < len(set(labels)) == len(labels) <= MAX_LABELS
-    )
-
-
-def sound_head(name: str, head: dict) -> bool:
-    """Is this an entry of `heads` that train.py wrote? A name is also a folder's: it must not lead elsewhere."""
-    layers, calibration = head["layers"], head["calibration"]
-    return (
-        name.partition("@")[0] == head["kind"]
-        and head["kind"] in KINDS
-        and name.isprintable()
-        and not set(name) & set("/\\")
-        and isinstance(layers, list)
-        and all(type(layer) is int and 0 <= layer < 10_000 for layer in layers)
-        and 0 < len(set(layers)) == len(layers)  # a layer twice would only make the features wider
-        and (
-            calibration is None
-            or ([type(n) for n in calibration] == [float] * 2 and all(map(math.isfinite, calibration)))
-        )
-    )
-
-
-def stored_bias(run: Path, head: str) -> float:
-    """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
-    path = safe_join(run, OPERATING_POINTS)
-    try:
-        bias = float(read_json(path)[head]["bias"])
-        if not abs(bias) <= MOST_BIAS:  # with a bias that is no number every token would be O
-            raise ValueError
-        return bias
-    except FileNotFoundError:
-        raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
-
-
-def choose_head(config: dict, run: Path, head: str | None) -> str:
-    """The head that was asked for, else the one that was best on validation. Raises UserError."""
-    if head is None:
-        return config["best"]
-    if head not in config["heads"]:
-        raise UserError(f"{run} has no head {head}: choose one of {', '.join(config['heads'])}")
-    return head
-
-
 def load_run(
     run: Path, device: torch.device, head: str | None = None, backbone: str | None = None
 ) -> tuple[Tagger, dict]:
@@ -236,9 +157,9 @@ def load_run(
     """
     config = read_config(run)
     head = choose_head(config, run, head)
-    entry, name = config["heads"][head], backbone or config["backbone"]["name"]
+    entry = config["heads"][head]
     module = load_backbone(
-        name,
+        backbone or locate(config["backbone"], run),
         backbone_dtype(device),
         layers=max(entry["layers"]),
         precision=config["backbone"]["precision"],
@@ -246,6 +167,7 @@ def load_run(
         revision=None if backbone else config["backbone"].get("revision"),
     )
     check_vocabulary(module, config["tokenizer"])
+    check_weights(module, config["backbone"], run)
     reader = Reader(module, entry["layers"])
     built = read_head(run, config, head, reader.width)
     return Tagger(built.to(device), reader, entry["layers"], entry["calibration"]), config

@@ -7,15 +7,18 @@ from pathlib import Path
 from pii.common import UserError
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows
-from pii.decoder.backbone import check_vocabulary, compile_layers, cut_layers, load_backbone
+from pii.decoder.backbone import Backbone, check_vocabulary, cut_layers, load_backbone
 from pii.decoder.features import Cache, Reader, choose_cache
 from pii.decoder.precision import backbone_dtype
+from pii.decoder.source import check_weights
+from pii.decoder.states import compile_layers
 from pii.heads.heads import BIO
 from pii.processes import Processes
 from pii.training.compare import TakeStep, choose_layers
 from pii.training.config import TrainingConfig
 from pii.training.plans import strong_layers
-from pii.training.runs import read_config, read_head
+from pii.training.run_config import read_config
+from pii.training.runs import read_head
 from pii.training.trainer import HeadTrainer
 
 
@@ -69,11 +72,11 @@ def build_cache(
     return Cache(own, reader.width, reader.backbone.dtype, folder if kind == "disk" else None)
 
 
-def start_from(run: Path, trainer: HeadTrainer, split: PreparedSplit) -> None:
+def start_from(run: Path, trainer: HeadTrainer, backbone: Backbone, split: PreparedSplit) -> None:
     """Give a head in training the weights of the head of its kind in another run: the best one, else the first.
 
     Tags of labels that both runs know keep their weights, the others stay as new ones are. Raises UserError where the
-    other run's tokens or layers differ.
+    other run's backbone, tokens or layers differ.
     """
     config = read_config(run)
     names = [config["best"], *config["heads"]]
@@ -85,6 +88,7 @@ def start_from(run: Path, trainer: HeadTrainer, split: PreparedSplit) -> None:
     layers = config["heads"][head]["layers"]
     if layers != trainer.plan.layers:
         raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
+    check_weights(backbone, config["backbone"], run)
     built = read_head(run, config, head, trainer.head_width)
     theirs, ours = shared_tags(config["labels"], split.labels, trainer.head.tags)
     own = trainer.head.state_dict()

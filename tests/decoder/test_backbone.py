@@ -28,16 +28,14 @@ from pii.common import UserError
 from pii.decoder.backbone import (
     DEFAULT_BACKBONE,
     RANDOM_SHAPES,
-    WANTED,
     backbone_depth,
     check_vocabulary,
-    compile_layers,
     cut_layers,
-    hidden_states,
     load_backbone,
     quantise,
 )
 from pii.decoder.precision import Fp8Linear
+from pii.decoder.states import WANTED, compile_layers, hidden_states
 
 ROOT = Path(__file__).parents[2]
 BOS, VOCAB, DEPTH = 1, 300, 3

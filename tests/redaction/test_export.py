@@ -19,7 +19,8 @@ import train
 from pii.common import UserError
 from pii.corpus import tekken
 from pii.redaction import export
-from pii.training.runs import load_run, read_config
+from pii.training.run_config import read_config
+from pii.training.runs import load_run
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.training.test_runs import seal
 

@@ -20,7 +20,7 @@ from pii.corpus import tekken
 from pii.redaction import redactor as redactor_module
 from pii.redaction.redactor import Redactor
 from pii.redaction.replacements import Span
-from pii.training.runs import RUN_VERSION
+from pii.training.run_config import RUN_VERSION
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.training.test_runs import seal
 

@@ -21,7 +21,8 @@ from pii.heads.tagging import Tagger
 from pii.processes import Processes
 from pii.training import compare, plans
 from pii.training.config import AUTO, TrainingConfig
-from pii.training.runs import load_run, read_config
+from pii.training.run_config import read_config
+from pii.training.runs import load_run
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.test_evaluate import prepare_to
 

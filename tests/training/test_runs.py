@@ -22,7 +22,7 @@ from pii.decoder.features import Reader
 from pii.heads.heads import KINDS
 from pii.heads.viterbi import Transitions
 from pii.processes import Processes
-from pii.training import runs
+from pii.training import run_config, runs
 from pii.training.plans import Plan
 from pii.training.trainer import HeadTrainer
 from tests.decoder.test_backbone import TOKENIZER, VOCAB, Bomb, loaded, refusal, save_tiny_backbone, some_ids
@@ -72,7 +72,7 @@ def write_run(folder: Path, backbone: Path, kinds: tuple = ("documented", "stron
         sha256 = runs.save_head(make_trainer(kind, backbone), folder / kind)
         heads[kind] = {"kind": kind, "layers": LAYERS[kind], "sha256": sha256, "calibration": None}
     config = {
-        "run_version": runs.RUN_VERSION,
+        "run_version": run_config.RUN_VERSION,
         "backbone": {"name": str(backbone), "precision": "bf16"},
         "labels": LABELS,
         "tokenizer": TOKENIZER,
@@ -223,7 +223,7 @@ def test_a_head_that_a_run_has_not_is_one_line_that_names_those_it_has(run):
 @pytest.mark.parametrize("damaged", ["", "{", "[]", "{}", "null", "7", "[" * 10_000, '{"run_version": 99}', "\xff"])
 def test_a_config_that_is_no_runs_is_one_line(run, damaged):
     (run / "config.json").write_bytes(damaged.encode("latin-1"))
-    message = refusal(runs.read_config, run)
+    message = refusal(run_config.read_config, run)
     assert str(run / "config.json") in message and "train" in message
 
 
@@ -261,7 +261,7 @@ def test_a_config_that_is_no_runs_is_one_line(run, damaged):
 )
 def test_a_config_with_something_wrong_is_one_line(run, change):
     edit_config(run, lambda config: config.update(change))
-    assert str(run / "config.json") in refusal(runs.read_config, run)
+    assert str(run / "config.json") in refusal(run_config.read_config, run)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_a_config_with_something_wrong_is_one_line(run, change):
 )
 def test_an_entry_of_a_head_with_something_wrong_is_one_line(run, change):
     edit_config(run, lambda config: config["heads"]["documented"].update(change))
-    assert str(run / "config.json") in refusal(runs.read_config, run)
+    assert str(run / "config.json") in refusal(run_config.read_config, run)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_a_run_without_checksums_is_refused_and_says_how_to_vouch_for_it(run):
 def test_a_config_of_many_labels_allocates_nothing_that_the_head_does_not_hold(run, monkeypatch):
     """Counted in the numbers that modules are built with: 32,000 labels, thousands of features."""
     edit_config(run, lambda config: config.update(labels=["O", *map(str, range(32_000))]))
-    config = runs.read_config(run)
+    config = run_config.read_config(run)
     built = []
     build = runs.build_head
     monkeypatch.setattr(runs, "build_head", lambda *arguments: built.append(build(*arguments)) or built[-1])
@@ -417,7 +417,7 @@ def test_a_link_that_leads_out_of_a_run_folder_or_a_pipe_is_refused(run, run_bac
 
     def read_all() -> None:
         runs.load_run(run, CPU)
-        runs.stored_bias(run, "documented")
+        run_config.stored_bias(run, "documented")
         runs.load_state(run, [trainer], "mine")
 
     assert name.partition("/")[0] in refusal(read_all)
@@ -451,7 +451,7 @@ def test_a_backbone_of_another_tokenizer_is_one_line(run, copied_backbone):
 
 def test_a_stored_bias_comes_back_for_its_own_head(tmp_path):
     (tmp_path / "operating_points.json").write_text('{"strong": {"bias": 1.5}, "documented": {"bias": 2}}')
-    assert runs.stored_bias(tmp_path, "strong") == 1.5 and runs.stored_bias(tmp_path, "documented") == 2.0
+    assert run_config.stored_bias(tmp_path, "strong") == 1.5 and run_config.stored_bias(tmp_path, "documented") == 2.0
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ def test_a_stored_bias_comes_back_for_its_own_head(tmp_path):
 def test_a_bias_that_was_not_stored_is_one_line_with_the_way_to_store_one(tmp_path, held):
     if held is not None:
         (tmp_path / "operating_points.json").write_text(held)
-    assert "evaluate.py" in refusal(runs.stored_bias, tmp_path, "strong")
+    assert "evaluate.py" in refusal(run_config.stored_bias, tmp_path, "strong")
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,7 @@ def test_a_bias_that_was_not_stored_is_one_line_with_the_way_to_store_one(tmp_pa
 def test_a_bias_that_is_no_number_is_refused(tmp_path, bias):
     """Else every token would be O, or none."""
     (tmp_path / "operating_points.json").write_text(f'{{"strong": {{"bias": {bias}}}}}')
-    assert "evaluate.py" in refusal(runs.stored_bias, tmp_path, "strong")
+    assert "evaluate.py" in refusal(run_config.stored_bias, tmp_path, "strong")
 
 
 # the state

@@ -1,0 +1,105 @@
+"""config.json of a run folder: everything needed to rebuild its heads, read and checked; and its operating points."""
+
+import math
+from pathlib import Path
+
+from pii.common import UserError
+from pii.corpus.store import MAX_LABELS
+from pii.decoder.precision import PRECISIONS
+from pii.decoder.source import FOLDER_KINDS
+from pii.heads.heads import KINDS
+from pii.untrusted import read_json, safe_join
+
+RUN_VERSION = 3
+CONFIG = "config.json"
+OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
+MOST_BIAS = 1000.0  # far beyond what evaluate.py tries
+
+
+def read_config(run: Path) -> dict:
+    """config.json of a run folder. Raises UserError."""
+    path = safe_join(run, CONFIG)
+    try:
+        config = read_json(path)
+        sound = sound_config(config)
+    except FileNotFoundError:
+        raise UserError(f"{run} holds no run: train one with python train.py --output {run}") from None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is of another version or damaged: train again")
+    return config
+
+
+def sound_config(config: dict) -> bool:
+    """Is this what train.py wrote, as far as it is read again? Raises what comes of looking into other things."""
+    tokenizer, labels = config["tokenizer"], config["labels"]
+    return (
+        config["run_version"] == RUN_VERSION
+        and sound_backbone(config["backbone"])
+        and config["best"] in config["heads"]
+        and all(sound_head(name, head) for name, head in config["heads"].items())
+        and type(config["max_length"]) is int
+        and 0 < config["max_length"] < 2**31
+        and isinstance(tokenizer["sha256"], str)
+        and type(tokenizer["vocab_size"]) is int
+        and isinstance(labels, list)
+        and labels[0] == "O"
+        and all(isinstance(label, str) and label.isprintable() for label in labels)
+        and 1 < len(set(labels)) == len(labels) <= MAX_LABELS
+    )
+
+
+def sound_backbone(backbone: dict) -> bool:
+    """Is this the entry `backbone` that train.py wrote?"""
+    folder, weights = backbone.get("folder") or {}, backbone.get("weights", {})
+    return (
+        isinstance(backbone["name"], str)
+        and backbone["name"].isprintable()
+        and backbone["name"] != ""  # which would be the current folder
+        and backbone["precision"] in PRECISIONS
+        and isinstance(backbone.get("revision"), str | None)
+        and (not folder or all(isinstance(folder[kind], str) and "\0" not in folder[kind] for kind in FOLDER_KINDS))
+        and all(isinstance(text, str) for text in (*weights.keys(), *weights.values()))
+    )
+
+
+def sound_head(name: str, head: dict) -> bool:
+    """Is this an entry of `heads` that train.py wrote? A name is also a folder's: it must not lead elsewhere."""
+    layers, calibration = head["layers"], head["calibration"]
+    return (
+        name.partition("@")[0] == head["kind"]
+        and head["kind"] in KINDS
+        and name.isprintable()
+        and not set(name) & set("/\\")
+        and isinstance(layers, list)
+        and all(type(layer) is int and 0 <= layer < 10_000 for layer in layers)
+        and 0 < len(set(layers)) == len(layers)  # a layer twice would only make the features wider
+        and (
+            calibration is None
+            or ([type(n) for n in calibration] == [float] * 2 and all(map(math.isfinite, calibration)))
+        )
+    )
+
+
+def stored_bias(run: Path, head: str) -> float:
+    """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
+    path = safe_join(run, OPERATING_POINTS)
+    try:
+        bias = float(read_json(path)[head]["bias"])
+        if not abs(bias) <= MOST_BIAS:  # with a bias that is no number every token would be O
+            raise ValueError
+        return bias
+    except FileNotFoundError:
+        raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
+
+
+def choose_head(config: dict, run: Path, head: str | None) -> str:
+    """The head that was asked for, else the one that was best on validation. Raises UserError."""
+    if head is None:
+        return config["best"]
+    if head not in config["heads"]:
+        raise UserError(f"{run} has no head {head}: choose one of {', '.join(config['heads'])}")
+    return head
