@@ -14,9 +14,10 @@ import numpy as np
 
 from pii.corpus.spans import JoinedText
 
-OTHER, CASED, DIGIT, MARK, LETTER, JOINT = range(6)  # kinds of characters; a LETTER is one without capitals
+# kinds of characters: a LETTER is one without capitals; the last two can join what is on both sides of them
+OTHER, CASED, DIGIT, MARK, LETTER, APOSTROPHE, JOINT = range(7)
 APOSTROPHES, POINTS, SEPARATORS = "'’", ".,", "-/:"  # a separator also stands between two numbers, as in 12-14
-FEW_POINTS = 0x370  # Latin letters lie below: their kinds are looked up in a table
+FEW_POINTS = 0x2100  # letters of most alphabets and punctuation lie below: their kinds are looked up in a table
 MOST_MARKS = 4  # of one letter that are looked through
 ELISION = re.compile(r"(?:^|\W)(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel)?qu)$", re.IGNORECASE)
 ENDING = re.compile(r"(?:[dmst]|ll|re|ve)(?!\w)", re.IGNORECASE)
@@ -35,24 +36,23 @@ def cutting_spans(text: JoinedText, spans: np.ndarray, span_counts: np.ndarray) 
         for i in own[(after == MARK) | (before == MARK)]:
             result[i] |= mark_is_cut(text, places[i], text_start[i])
         result[own] |= (before == after) & ((after == CASED) | (after == DIGIT))
-        near_joint = own[((before == JOINT) | (after == JOINT)) & (gap[own] > 1)]
+        near_joint = own[((before >= APOSTROPHE) | (after >= APOSTROPHE)) & (gap[own] > 1)]
         for i in near_joint[beside_joint(text, places[near_joint])]:
             result[i] |= joint_is_cut(text, places[i], starts[i], ends[i], text_start[i], text_end[i])
     return result
 
 
 def beside_joint(text: JoinedText, places: np.ndarray) -> np.ndarray:
-    """[n] bool of positions inside texts: beside a mark of punctuation that stands between letters or digits."""
+    """[n] bool of positions inside texts: beside an apostrophe between letters, or a joint between digits."""
     around = np.clip(places[:, None] + np.arange(-2, 2), 0, len(text.points) - 1)
     two_before, before, after, two_after = kinds_of(text.points[around].ravel()).reshape(-1, 4).T
-    left, right = (two_before, after), (before, two_after)
-    return ((before == JOINT) & like(*left)) | ((after == JOINT) & like(*right))
+    return joins(two_before, before, after) | joins(before, after, two_after)
 
 
-def like(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[n] bool: two kinds that are both of letters, or both of digits."""
-    letters = ((left == CASED) | (left == MARK) | (left == LETTER)) & ((right == CASED) | (right == LETTER))
-    return letters | ((left == DIGIT) & (right == DIGIT))
+def joins(left: np.ndarray, joint: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """[n] bool of kinds: whether the middle one may join the others to one word or number."""
+    letters = ((left == CASED) | (left == MARK)) & (right == CASED)
+    return ((joint == APOSTROPHE) & letters) | ((joint >= APOSTROPHE) & (left == DIGIT) & (right == DIGIT))
 
 
 def mark_is_cut(text: JoinedText, place: int, text_start: int) -> bool:
@@ -71,9 +71,10 @@ def joint_is_cut(text: JoinedText, place: int, start: int, end: int, text_start:
     around = read(text, first, min(place + CONTEXT, text_end))
     for joint in (place - first - 1, place - first):
         mark, left, right = around[joint], around[:joint], around[joint + 1 :]
-        if mark in APOSTROPHES and left[-1:].isalpha() and right[:1].isalpha():
+        kinds = [kind_of(side) if side else OTHER for side in (left[-1:], right[:1])]
+        if mark in APOSTROPHES and kinds in ([CASED, CASED], [MARK, CASED]):
             return not ELISION.search(left) and not ENDING.match(right)
-        if left[-1:].isdecimal() and right[:1].isdecimal():
+        if kinds == [DIGIT, DIGIT]:
             if mark in SEPARATORS:  # a date's, where the span has another of them than the one at its edge
                 return mark in read(text, start + 1, end - 1)
             return mark in POINTS + APOSTROPHES
@@ -86,7 +87,7 @@ def read(text: JoinedText, first: int, stop: int) -> str:
 
 def kinds_of(points: np.ndarray) -> np.ndarray:
     """[n] code points → their kinds."""
-    kinds = latin_kinds()[np.minimum(points, FEW_POINTS)]
+    kinds = common_kinds()[np.minimum(points, FEW_POINTS)]
     (others,) = np.nonzero(points >= FEW_POINTS)
     if len(others):
         distinct, inverse = np.unique(points[others], return_inverse=True)
@@ -95,13 +96,15 @@ def kinds_of(points: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def latin_kinds() -> np.ndarray:
+def common_kinds() -> np.ndarray:
     """[FEW_POINTS + 1] uint8, the last for all others."""
     return np.array([kind_of(chr(point)) for point in range(FEW_POINTS)] + [OTHER], dtype=np.uint8)
 
 
 def kind_of(character: str) -> int:
-    if character in APOSTROPHES + POINTS + SEPARATORS:
+    if character in APOSTROPHES:
+        return APOSTROPHE
+    if character in POINTS + SEPARATORS:
         return JOINT
     if character.isdecimal():
         return DIGIT
