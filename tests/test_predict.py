@@ -741,3 +741,26 @@ def test_standard_input_to_standard_output_in_a_process_of_its_own(trained, reda
     process = start(SCRIPT, "--run", trained, "--device", "cpu", stdin=subprocess.PIPE)
     out, err = process.communicate(TEXT.encode(), timeout=120)
     assert (process.returncode, err) == (0, b"") and out == with_labels(TEXT, redactor.spans(TEXT)).encode()
+
+
+def test_labels_of_a_label_map_that_the_run_does_not_have_are_named(build, capsys):
+    capsys.readouterr()
+    build(label_map={"CITTY": "TOWN", "CITY": "TOWN", "O": "X"})
+    warning = "warning: the label map names labels that the run does not have: CITTY, O\n"
+    assert capsys.readouterr().err == warning
+    build(label_map={"CITY": "TOWN"})
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"labels": ["O"]},
+        {"labels": ["CITY"], "exclude_labels": ["CITY"]},
+        {"label_map": dict.fromkeys(["CITY", "EMAIL", "FIRSTNAME", "PIN"], "O")},
+    ],
+)
+def test_a_choice_of_labels_that_leaves_none_is_refused(build, arguments):
+    """Everything would go through as it is."""
+    with pytest.raises(UserError, match="no label is left"):
+        build(**arguments)

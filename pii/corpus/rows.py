@@ -225,8 +225,8 @@ def read_label_map(path: Path) -> dict[str, str]:
 
 
 def warn_unused(label_map: dict[str, str], labels: Collection[str], whose: str) -> None:
-    """Name the labels of a label map that are none of these on standard error: most are misspelt."""
-    if unused := sorted(set(label_map) - set(labels)):
+    """Name the labels of a label map that are none of these, or `O`, on standard error: most are misspelt."""
+    if unused := sorted(set(label_map) - set(labels) | set(label_map) & {OUTSIDE}):
         named = [label if is_label(label) else ascii(label) for label in unused[:MOST_NAMED]]
         more = f" and {len(unused) - MOST_NAMED} more" if len(unused) > MOST_NAMED else ""
         print(f"warning: the label map names labels that {whose}: {', '.join(named)}{more}", file=sys.stderr)

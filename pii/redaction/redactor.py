@@ -133,7 +133,7 @@ def policy(
         known = ", ".join(sorted({*renamed} - {OUTSIDE}))
         raise UserError(f"the run has no label {', '.join(sorted(unknown))}: it has {known}")
     wanted = {*(renamed if labels is None else labels)} - {*excluded, OUTSIDE}
-    if not wanted:
+    if not wanted & {*renamed[1:]}:
         raise UserError("no label is left, so that nothing would be found: name others, or exclude fewer")
     return [label if label in wanted else None for label in renamed]
 
