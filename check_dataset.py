@@ -13,8 +13,9 @@ import numpy as np
 
 from pii.common import Parser, UserError, positive_int, run
 from pii.corpus import tekken
+from pii.corpus.doubts import find_doubts
 from pii.corpus.invariants import check_split
-from pii.corpus.roundtrip import Span, count_skeletons, round_trip
+from pii.corpus.roundtrip import Span, round_trip
 from pii.corpus.statistics import print_statistics, statistics
 from pii.corpus.store import SPLITS, PreparedSplit, Split, read_meta
 from pii.pages.data_page import ROWS as PAGE_ROWS
@@ -23,6 +24,7 @@ from pii.pages.data_page import write_data_page
 ORIGIN = ("overlapping_spans_dropped", "blank_spans_dropped", "rejected_rows")  # only prepare.py could count these
 COLOURS = (31, 32, 33, 34, 35, 36)  # of the terminal; a label keeps its own, and its name is always written
 DIM = 2
+MOST_ROWS = 100  # that are named for one reason
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,9 +35,11 @@ def main(argv: list[str] | None = None) -> None:
 
     ceiling, lost = round_trip(splits)
     figures = statistics(splits, len(meta["labels"]), arguments.max_length) | origin(meta)
-    figures |= {"alignment_ceiling": ceiling, "skeletons": count_skeletons(splits, meta["labels"])}
+    doubtful, doubts = find_doubts(splits, meta["labels"])
+    figures |= {"alignment_ceiling": ceiling} | doubtful
     print_statistics(figures)
     print_labels(splits, meta["labels"])
+    print_doubts(doubts)
     split = PreparedSplit(arguments.data, arguments.split)
     shown = chosen_rows(split, arguments)
     if arguments.label and not shown:
@@ -107,6 +111,14 @@ def print_labels(splits: dict[str, Split], labels: list[str]) -> None:
     print(f"\n{'spans':<30}" + "".join(f"{name:>12}" for name in splits))
     for label, *numbers in list(zip(labels, *counts, strict=True))[1:]:
         print(f"{label:<30}" + "".join(f"{number:>12}" for number in numbers))
+
+
+def print_doubts(doubts: list[tuple[str, str, np.ndarray]]) -> None:
+    """Name the rows that are sound and that one may doubt all the same; --index shows them."""
+    for what, split, rows in doubts:
+        named = ", ".join(map(str, rows[:MOST_ROWS]))
+        more = f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
+        print(textwrap.fill(f"{split} rows with {what}: {named}{more}", 80, subsequent_indent="  "))
 
 
 def chosen_rows(split: PreparedSplit, arguments: argparse.Namespace) -> list[int]:

@@ -40,7 +40,7 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
     split = PreparedSplit(arguments.data, arguments.split)
     if not len(split):
         raise UserError(f"{arguments.data} has no {arguments.split} rows: choose another --split")
-    label_map = label_map_of(arguments.label_map, split.labels)
+    label_map = label_map_of(arguments.label_map, split.labels, quiet=processes.rank > 0)
     tagger, config = load_run(arguments.run, processes.device, arguments.head, arguments.backbone)
     if config["tokenizer"]["sha256"] != split.meta["tokenizer"]["sha256"]:
         raise UserError(f"{arguments.data} was tokenised with another tokenizer than {arguments.run}: run prepare.py")

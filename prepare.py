@@ -4,12 +4,18 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
-
 from pii.common import Parser, UserError, atomic_folder, fraction, positive_int, run, seed, write_json
 from pii.corpus import tekken
-from pii.corpus.rows import Source, read_label_map
-from pii.corpus.staging import check_rejected, choose_validation, sorted_labels, stage, write_splits
+from pii.corpus.grouping import joined_keys
+from pii.corpus.rows import Source, read_label_map, warn_unused
+from pii.corpus.staging import (
+    check_rejected,
+    choose_validation,
+    count_contradicting,
+    sorted_labels,
+    stage,
+    write_splits,
+)
 from pii.corpus.statistics import print_statistics, statistics
 from pii.corpus.store import FORMAT_VERSION, SPLITS, Split
 
@@ -27,9 +33,9 @@ def main(argv: list[str] | None = None) -> None:
         staged = stage(sources, folder, label_map)
         check_rejected(staged, arguments.max_rejected)
         labels, new_ids = sorted_labels(staged.label_ids)
-        in_validation = choose_validation(
-            np.concatenate(staged.skeletons), arguments.validation_fraction, arguments.seed
-        )
+        keys = joined_keys(staged.keys)
+        in_validation = choose_validation(keys.groups(), arguments.validation_fraction, arguments.seed)
+        contradicting_rows = count_contradicting(staged, keys)
         write_splits(Split(staged.folder), in_validation, new_ids, folder)
         staged.remove()
         meta = {
@@ -43,11 +49,17 @@ def main(argv: list[str] | None = None) -> None:
                 **statistics({name: Split(folder / name) for name in SPLITS}, len(labels), arguments.max_length),
                 "overlapping_spans_dropped": staged.overlapping,
                 "blank_spans_dropped": staged.blank,
+                "spans_that_cut_a_word": staged.cutting,
+                "contradicting_rows": contradicting_rows,
                 "rejected_rows": dict(staged.rejected.most_common()),
             },
         }
         write_json(folder / "meta.json", meta)
     print_statistics(meta["statistics"])
+    warn_unused(label_map, staged.mapped, "no span of the input has")
+    if staged.cutting or contradicting_rows:
+        print("some rows are most likely wrong: check_dataset.py names those whose spans cut a word")
+        print("or a number, and those whose text has other spans elsewhere")
     print(f"wrote {arguments.output} in {time.perf_counter() - started:.1f} s")
     print(f'read it: PIITokenDataset("{arguments.output}/train")   look at it: python check_dataset.py', end="")
     print(f" --data {arguments.output}")

@@ -429,3 +429,53 @@ def test_broken_data_gets_no_page(folder):
     with pytest.raises(UserError):
         check(folder, "--html", str(folder.parent / "page.html"))
     assert not (folder.parent / "page.html").exists()
+
+
+# What is sound and yet most likely wrong
+
+
+def doubts(folder: Path, capsys: pytest.CaptureFixture) -> list[str]:
+    """What a check says of rows that one may doubt, a line each."""
+    capsys.readouterr()
+    check(folder)
+    out = re.sub(r"\n  (?=\S)", " ", capsys.readouterr().out)
+    assert CANARY not in out
+    return [line for line in out.splitlines() if " rows with " in line]
+
+
+def test_rows_with_spans_that_cut_a_word_are_named_without_their_text(tmp_path, capsys):
+    rows = [row_of("Born {DOB}80 " + CANARY, ["12.03.19"]), row_of("Ask {NAME}", ["Ann"]), row_of("{N}el", ["Ann"])]
+    rows += [row_of("{A}{B}", ["46117", "Main"])]
+    folder = prepare_to(tmp_path, rows, "--validation-fraction", "0")
+    assert doubts(folder, capsys) == ["train rows with a span that cuts a word or a number: 0, 2"]
+    many = [row_of("Word" + "x" * i + "{N}el", ["Ann"]) for i in range(130)]
+    [line] = doubts(prepare_to(tmp_path / "many", many, "--validation-fraction", "0"), capsys)
+    assert line.endswith("98, 99 and 30 more")
+
+
+def test_sound_rows_leave_no_doubt(sound, capsys):
+    assert doubts(sound, capsys) == []
+
+
+def test_rows_that_contradict_one_another_are_named(tmp_path, capsys):
+    rows = [row_of("Call {NAME} " + CANARY, ["Ann"]), row_of("Call Ann " + CANARY, []), row_of("see {NAME}", ["Bob"])]
+    folder = prepare_to(tmp_path, rows, "--validation-fraction", "0")
+    assert doubts(folder, capsys) == ["train rows with a text that has other spans in another row: 0, 1"]
+
+
+def test_texts_on_both_sides_of_the_split_are_counted_and_named(tmp_path, capsys):
+    """As data prepared before had them: two halves, each prepared alone, put together."""
+    halves = [
+        prepare_to(tmp_path / "a", [row_of("Ann met {NAME}", ["Bob"]), row_of("so did {NAME}", ["Eve"])]),
+        prepare_to(
+            tmp_path / "b", [row_of("{NAME} met Bob", ["Ann"]), row_of("no one", [])], "--validation-fraction", "1"
+        ),
+    ]
+    shutil.rmtree(halves[0] / "validation")
+    shutil.copytree(halves[1] / "validation", halves[0] / "validation")
+    found = doubts(halves[0], capsys)
+    assert "train rows with a text that is on both sides of the split: 0" in found
+    assert "validation rows with a text that is on both sides of the split: 0" in found
+    assert "validation rows with a text that has other spans in another row: 0" in found
+    check(halves[0])
+    assert re.search(r"texts +2 train, 2 validation, 1 in both", capsys.readouterr().out)

@@ -710,3 +710,11 @@ def test_show_text_without_a_page_is_refused(trained, data, capfd):
 
 def test_a_page_that_cannot_be_written_ends_with_one_line(trained, data, tmp_path, capfd):
     refusal(capfd, flags_for(trained, data, html=tmp_path))
+
+
+def test_labels_of_a_label_map_that_the_data_does_not_have_are_named(trained, data, tmp_path, capsys):
+    (tmp_path / "map.json").write_text('{"CITTY": "CITY", "CITY": "CITY"}')
+    capsys.readouterr()
+    report_of(trained, data, tmp_path, label_map=tmp_path / "map.json")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert lines == ["warning: the label map names labels that the data does not have: CITTY"]

@@ -141,12 +141,13 @@ def test_flags_choose_spans_as_the_class_does(command, build, tmp_path, capsysbi
 
 
 def test_a_long_text_without_a_space_is_redacted(command, tmp_path):
-    """2 MB, in pieces."""
-    text = "international" * 154_000
+    """2 MB, in pieces; a span covers the word that it cuts."""
+    text = "international14" * 154_000
     assert len(text) > 2_000_000
     command(write(tmp_path / "a.txt", text), "--replace", "mask", "--output", tmp_path / "out")
     redacted = (tmp_path / "out").read_text()
     assert len(redacted) == len(text) and 0 < redacted.count("*") < len(text)
+    assert {redacted[i : i + 13] for i in range(0, len(text), 15)} <= {"international", "*" * 13}
     assert all(new in ("*", old) for new, old in zip(redacted, text, strict=True))
 
 
@@ -516,3 +517,26 @@ def test_standard_input_to_standard_output_in_a_process_of_its_own(trained, reda
     process = start(SCRIPT, "--run", trained, "--device", "cpu", stdin=subprocess.PIPE)
     out, err = process.communicate(TEXT.encode(), timeout=120)
     assert (process.returncode, err) == (0, b"") and out == with_labels(TEXT, redactor.spans(TEXT)).encode()
+
+
+def test_labels_of_a_label_map_that_the_run_does_not_have_are_named(build, capsys):
+    capsys.readouterr()
+    build(label_map={"CITTY": "TOWN", "CITY": "TOWN", "O": "X"})
+    warning = "warning: the label map names labels that the run does not have: CITTY, O\n"
+    assert capsys.readouterr().err == warning
+    build(label_map={"CITY": "TOWN"})
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"labels": ["O"]},
+        {"labels": ["CITY"], "exclude_labels": ["CITY"]},
+        {"label_map": dict.fromkeys(["CITY", "EMAIL", "FIRSTNAME", "PIN"], "O")},
+    ],
+)
+def test_a_choice_of_labels_that_leaves_none_is_refused(build, arguments):
+    """Everything would go through as it is."""
+    with pytest.raises(UserError, match="no label is left"):
+        build(**arguments)

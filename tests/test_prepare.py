@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import huggingface_hub
@@ -335,3 +336,78 @@ def test_offline_the_error_says_what_to_pass_instead(tmp_path):
     done = command("--output", tmp_path / "out", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "home"))
     assert done.returncode == 2 and "--input" in done.stderr and not (tmp_path / "out").exists()
     assert_one_line(done.stderr)
+
+
+# What is most likely wrong
+
+
+def test_spans_that_cut_a_word_or_a_number_are_counted_and_said(prepare_rows, capsys):
+    rows = [row("Born 12.03.1980", (5, 14, "DOB")), row("46117Main St", (0, 5, "NR"), (5, 12, "STREET"))]
+    folder = prepare_rows([*rows, row("Ask Annabel", (4, 7, "NAME"), (7, 11, "NAME"))], "--validation-fraction", "0")
+    assert meta_in(folder)["statistics"]["spans_that_cut_a_word"] == 1
+    assert re.search(r"spans that cut a word +1\n", out := capsys.readouterr().out) and "most likely wrong" in out
+    prepare_rows(rows[1:], "--validation-fraction", "0")
+    assert "most likely wrong" not in capsys.readouterr().out
+
+
+def test_rows_whose_offsets_count_utf_16_units_are_refused_with_the_reason(prepare_rows, write_rows, tmp_path, capsys):
+    mask = [{"value": "Ann", "start": 3, "end": 6, "label": "NAME"}]
+    rows = [{"source_text": "🙂 Ann called.", "privacy_mask": mask}, row("Call Ann.", (5, 8, "NAME"))]
+    folder = prepare_rows(rows, "--max-rejected", "0.5")
+    assert "1 offsets that count UTF-16 units" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "UTF-16" in (folder / "rejected.jsonl").read_text(encoding="utf-8")
+    code, errors = refused(capsys, "--input", write_rows(rows), "--output", tmp_path / "none")
+    assert code == 1 and "UTF-16 units" in errors and "convert them" in errors
+    assert_one_line(errors)
+
+
+def test_labels_of_a_label_map_that_no_span_has_are_named(prepare_rows, tmp_path, capsys):
+    rows = [row("Ask Ann", (4, 7, "FIRSTNAME_1")), row("see Bob", (4, 7, "NAME"))]
+    given = {"FIRSTNAME": "NAME", "FRSTNAME": None, "FIRSTNAME_1": "X", "O": "Y", "\x1b[2J": "Z"}
+    (tmp_path / "map.json").write_text(json.dumps(given))
+    prepare_rows(rows, "--label-map", str(tmp_path / "map.json"))
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert line.endswith(r"no span of the input has: '\x1b[2J', FIRSTNAME_1, FRSTNAME, O")
+    (tmp_path / "map.json").write_text(json.dumps({f"L{i}": "X" for i in range(100, 130)}))
+    prepare_rows(rows, "--label-map", str(tmp_path / "map.json"))
+    assert "L108, L109 and 20 more" in capsys.readouterr().err
+    (tmp_path / "map.json").write_text('{"FIRSTNAME": "NAME"}')
+    prepare_rows(rows, "--label-map", str(tmp_path / "map.json"))
+    assert "warning" not in capsys.readouterr().err
+
+
+def other_forms(text: str) -> list[str]:
+    """The text, and the same with white space or accents written otherwise."""
+    return [text, f" {text}\n", text.replace(" ", "\u00a0"), unicodedata.normalize("NFD", text)]
+
+
+@pytest.mark.parametrize("form", range(4))
+def test_one_text_stands_on_one_side_of_the_split_whatever_its_spans_are(prepare_rows, write_rows, tmp_path, form):
+    texts = [f"Call Zoé {chr(97 + i)} {chr(110 + i % 3)}" for i in range(20)]
+    first = [row(text, (5, 8, "NAME"), language="en") for text in texts]
+    second = [row(other_forms(text)[form], language="fr") for text in texts]
+    inputs = [str(write_rows(rows, f"{name}.jsonl")) for name, rows in (("a", first), ("b", second))]
+    for seed in range(3):
+        out = tmp_path / str(seed)
+        flags = ["--input", *inputs, "--output", str(out), "--validation-fraction", "0.5", "--seed", str(seed)]
+        prepare.main(flags)
+        sides = [
+            {unicodedata.normalize("NFC", "".join(text.split())) for text in texts_in(out, split)}
+            for split in ("train", "validation")
+        ]
+        assert not sides[0] & sides[1] and all(len(side) == 10 for side in sides)
+        assert meta_in(out)["statistics"]["contradicting_rows"] == 40
+
+
+def test_the_same_text_with_the_same_spans_is_no_contradiction(prepare_rows, monkeypatch):
+    rows = [filled(sentence, name) for sentence in SENTENCES for name in NAMES[:2]] * 3
+    rows += [row("twice 06 12", (6, 11, "PHONE")), row("twice 06 12", (6, 8, "PHONE")), row("twice  06 12")]
+    rows += [row("Once Ann", (5, 8, "NAME")), row(" once  ANN", (7, 10, "NAME"))]
+    monkeypatch.setattr(staging, "ROWS_A_CHUNK", 2)
+    assert meta_in(prepare_rows(rows))["statistics"]["contradicting_rows"] == 3
+
+
+def test_without_contradictions_the_split_is_the_one_that_it_has_always_been(prepare_rows):
+    folder = prepare_rows(rows_of(SENTENCES), "--validation-fraction", "0.4", "--seed", "7")
+    digest = hashlib.sha256("\n".join(texts_in(folder, "validation")).encode()).hexdigest()
+    assert digest == "7197e7df504d1c14e3e2445b90cfbe8936634926bdf16edb34708da0b698c08b"

@@ -1,11 +1,11 @@
-"""Gold tags → spans → gold spans: what alignment alone costs, and which sentences stand on both sides of the split."""
+"""Gold tags → spans → gold spans: what alignment alone costs."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from pii.corpus import spans
-from pii.corpus.rows import Row, skeleton
+from pii.corpus.rows import Row
 from pii.corpus.store import Rows, Split
 
 Span = tuple[int, ...]  # start, end, label id
@@ -40,15 +40,6 @@ def spans_back(rows: Rows, begins: np.ndarray | None) -> tuple[np.ndarray, np.nd
 def span_set(span_array: np.ndarray, counts: np.ndarray) -> set[tuple[int, ...]]:
     row = np.repeat(np.arange(len(counts)), counts)
     return set(zip(row.tolist(), *span_array.T.tolist(), strict=True))
-
-
-def count_skeletons(splits: dict[str, Split], labels: list[str]) -> str:
-    """Rows that are one sentence with other values, on both sides of the split, make validation too easy."""
-    seen: dict[str, set[str]] = {}
-    for name, split in splits.items():
-        seen[name] = {skeleton(row) for rows in split.chunks() for row in as_raw(rows, labels)}
-    shared = len(seen["train"] & seen["validation"])
-    return f"{len(seen['train'])} train, {len(seen['validation'])} validation, {shared} in both"
 
 
 def as_raw(rows: Rows, labels: list[str]) -> Iterator[Row]:

@@ -11,15 +11,17 @@ import io
 import json
 import os
 import re
+import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from pii.common import UserError
+from pii.corpus.units import Marked, other_unit
 from pii.untrusted import read_json
 
 Span = tuple[int, int, str]  # start, end (exclusive), label; in code points
@@ -28,9 +30,10 @@ OUTSIDE = "O"
 UNKNOWN_LANGUAGE = "und"  # ISO 639 for undetermined
 LANGUAGE_NAMES = {"english": "en", "french": "fr"}
 INSTANCE_SUFFIX = re.compile(r"_\d+$")
-NOISE = re.compile(r"[\s\d]+")
+DIGITS = re.compile(r"\d+")
 BRACKETS = re.compile(r"[\[\](){}]")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MOST_NAMED = 10  # labels in a warning
 JSON, JSON_SPACE = json.JSONDecoder(), re.compile(r"[ \t\n\r]*")
 LINE_BYTES, LIST_BYTES = 1 << 27, 1 << 30  # of a row and of a JSON list at most: a small archive can hold much more
 # what is parsed of spans in one string at most: characters of JSON, and characters and brackets in brackets of Python,
@@ -40,6 +43,10 @@ NOTATION_LIMIT, LITERAL_LIMIT, LITERAL_DEPTH = 10_000_000, 100_000, 50
 
 class RowError(ValueError):
     """A row that cannot be right; the message is the reason and never holds the row's text."""
+
+
+class OffsetError(RowError):
+    """Offsets that are integers and do not fit the text."""
 
 
 class Row(NamedTuple):
@@ -152,6 +159,23 @@ def language_of(words: list[str]) -> str:
 
 def parse_row(line: bytes, default_language: str = UNKNOWN_LANGUAGE) -> Row:
     """One raw row → Row. Raises RowError with the reason."""
+    fields = fields_of(line)
+    text, spans = text_and_spans(fields)
+    if not isinstance(text, str) or not text.strip():
+        raise RowError("no text")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RowError("text with a lone surrogate") from None
+    try:
+        kept, blank = checked_spans(text, spans)
+    except OffsetError as error:
+        raise RowError(other_unit(text, marked(spans), impossible=True) or str(error)) from None
+    winners = without_overlaps(kept)
+    return Row(text, row_language(fields, default_language), winners, len(kept) - len(winners), blank)
+
+
+def fields_of(line: bytes) -> dict:
     try:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -160,16 +184,20 @@ def parse_row(line: bytes, default_language: str = UNKNOWN_LANGUAGE) -> Row:
         raise RowError("broken JSON") from None
     if not isinstance(fields, dict):
         raise RowError("not a JSON object")
-    text, spans = text_and_spans(fields)
-    if not isinstance(text, str) or not text.strip():
-        raise RowError("no text")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RowError("text with a lone surrogate") from None
-    kept, blank = checked_spans(text, spans)
-    winners = without_overlaps(kept)
-    return Row(text, row_language(fields, default_language), winners, len(kept) - len(winners), blank)
+    return fields
+
+
+def misread(line: bytes) -> str | None:
+    """Why a row that was accepted, but has spans that cut words, must be refused after all; else None."""
+    text, spans = text_and_spans(fields_of(line))
+    has_values = any(value is not None for *_, value in spans)  # then they stood where the offsets say
+    return None if has_values else other_unit(str(text), marked(spans), impossible=False)
+
+
+def marked(spans: list) -> list[Marked]:
+    """The unchecked spans of `text_and_spans` as `other_unit` takes them."""
+    outside = [label_type(str(label)) == OUTSIDE for _, _, label, _ in spans]
+    return [Marked(start, end, value, o) for (start, end, _, value), o in zip(spans, outside, strict=True)]
 
 
 def row_language(fields: dict, default: str) -> str:
@@ -194,6 +222,14 @@ def read_label_map(path: Path) -> dict[str, str]:
     if not isinstance(given, dict) or not all(new is None or is_label(new) for new in given.values()):
         raise UserError(f"{path} must hold a JSON object of labels to labels or null")
     return {old: OUTSIDE if new is None else new for old, new in given.items()}
+
+
+def warn_unused(label_map: dict[str, str], labels: Collection[str], whose: str) -> None:
+    """Name the labels of a label map that are none of these, or `O`, on standard error: most are misspelt."""
+    if unused := sorted(set(label_map) - set(labels) | set(label_map) & {OUTSIDE}):
+        named = [label if is_label(label) else ascii(label) for label in unused[:MOST_NAMED]]
+        more = f" and {len(unused) - MOST_NAMED} more" if len(unused) > MOST_NAMED else ""
+        print(f"warning: the label map names labels that {whose}: {', '.join(named)}{more}", file=sys.stderr)
 
 
 def is_label(label: object) -> bool:
@@ -264,7 +300,7 @@ def checked_spans(text: str, spans: list) -> tuple[list[Span], int]:
         if type(start) is not int or type(end) is not int:
             raise RowError("offsets that are not integers")
         if start < 0 or end > len(text):
-            raise RowError("offsets out of range")
+            raise OffsetError("offsets out of range")
         if not isinstance(label, str) or not (label := label_type(label)):
             raise RowError("a span without a label")
         if not label.isprintable():
@@ -272,7 +308,7 @@ def checked_spans(text: str, spans: list) -> tuple[list[Span], int]:
         if start > end or (start == end and label != OUTSIDE):  # tilings hold empty O spans
             raise RowError("start not before end")
         if value is not None and value != text[start:end]:
-            raise RowError("a value that differs from the text")
+            raise OffsetError("a value that differs from the text")
         if label == OUTSIDE:
             continue
         while start < end and text[start].isspace():
@@ -313,9 +349,14 @@ def skeleton(row: Row) -> str:
 
     Case, digits and white space do not count, so that "order 17" and "Order  18" are the same sentence too.
     """
+    return DIGITS.sub("", "".join(with_labels(row).split())).casefold()
+
+
+def with_labels(row: Row) -> str:
+    """The text with each span replaced by its label."""
     parts, position = [], 0
     for start, end, label in row.spans:
         parts += [row.text[position:start], "\0", label, "\0"]
         position = end
     parts.append(row.text[position:])
-    return NOISE.sub("", "".join(parts)).casefold()
+    return "".join(parts)

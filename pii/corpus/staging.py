@@ -1,6 +1,5 @@
 """Raw rows → aligned rows on disk: read, tokenised and aligned in parallel, then split by sentence."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,10 @@ import numpy as np
 
 from pii.common import UserError, parallel_map
 from pii.corpus import spans, tekken
-from pii.corpus.rows import OUTSIDE, Row, RowError, Source, parse_row, skeleton
+from pii.corpus.cuts import cutting_spans
+from pii.corpus.grouping import Keys, contradicting, keys_of, quick_span_hashes, span_hashes
+from pii.corpus.roundtrip import as_raw
+from pii.corpus.rows import OUTSIDE, Row, RowError, Source, misread, parse_row
 from pii.corpus.store import LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter
 from pii.progress import progress
 
@@ -27,15 +29,18 @@ class Staged:
 
     folder: Path
     label_ids: dict[str, int] = field(default_factory=lambda: {OUTSIDE: 0})
-    skeletons: list[np.ndarray] = field(default_factory=list)  # uint64: a hash a row
+    keys: list[Keys] = field(default_factory=list)
+    span_hashes: list[np.ndarray] = field(default_factory=list)  # [rows] uint64
+    mapped: set[str] = field(default_factory=set)  # labels of the label map that were met
     rejected: Counter = field(default_factory=Counter)  # by reason
     first_rejected: str = ""  # where, and why
     overlapping: int = 0
     blank: int = 0
+    cutting: int = 0
 
     @property
     def accepted(self) -> int:
-        return sum(map(len, self.skeletons))
+        return sum(map(len, self.span_hashes))
 
     def remove(self) -> None:
         for path in self.folder.iterdir():
@@ -56,10 +61,12 @@ class Chunk(NamedTuple):
 
     rows: Rows  # label ids count through `labels`
     labels: list[str]
-    skeletons: np.ndarray  # [rows] uint64
+    keys: Keys
+    mapped: set[str]  # labels of the label map that were met
     rejected: list[tuple[int, str]]  # position in the task, reason
     overlapping: int
     blank: int
+    cutting: int  # spans that cut a word or a number
 
 
 def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) -> Staged:
@@ -71,9 +78,12 @@ def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) ->
         for task, chunk in parallel_map(partial(prepare_chunk, label_map=label_map), tasks(sources)):
             new_ids = np.array([staged.label_ids.setdefault(label, len(staged.label_ids)) for label in chunk.labels])
             append_relabelled(writer, chunk.rows, new_ids)
-            staged.skeletons.append(chunk.skeletons)
+            staged.keys.append(chunk.keys)
+            staged.span_hashes.append(quick_span_hashes(chunk.rows.spans, chunk.rows.span_counts))
+            staged.mapped |= chunk.mapped
             staged.overlapping += chunk.overlapping
             staged.blank += chunk.blank
+            staged.cutting += chunk.cutting
             for position, reason in chunk.rejected:
                 number, line = task.lines[position]
                 staged.rejected[reason] += 1
@@ -96,44 +106,68 @@ def tasks(sources: Sequence[Source]) -> Iterator[Task]:
 
 def prepare_chunk(task: Task, label_map: dict[str, str]) -> Chunk:
     """Parse, rename, tokenise and align the lines of a task."""
-    rows, rejected = [], []
+    rows, mapped, rejected = parse_lines(task, label_map)
+    aligned, labels, cutting = align([*rows.values()])
+    if misread_rows := find_misread(task, rows, cutting):
+        rows = {position: row for position, row in rows.items() if position not in misread_rows}
+        aligned, labels, cutting = align([*rows.values()])
+    return Chunk(
+        rows=aligned,
+        labels=labels,
+        keys=keys_of(rows.values()),
+        mapped=mapped,
+        rejected=sorted((rejected | misread_rows).items()),
+        overlapping=sum(row.overlapping for row in rows.values()),
+        blank=sum(row.blank for row in rows.values()),
+        cutting=int(cutting.sum()),
+    )
+
+
+def parse_lines(task: Task, label_map: dict[str, str]) -> tuple[dict[int, Row], set[str], dict[int, str]]:
+    """Position in the task → row, with its labels as the map calls them; which labels of the map were met; position →
+    why it was refused."""
+    rows: dict[int, Row] = {}
+    mapped: set[str] = set()
+    rejected: dict[int, str] = {}
     for position, (_, line) in enumerate(task.lines):
         try:
-            rows.append(renamed(parse_row(line, task.language), label_map))
+            row = parse_row(line, task.language)
         except RowError as error:
-            rejected.append((position, str(error)))
-    label_ids = {OUTSIDE: 0}
-    return Chunk(
-        rows=align(rows, label_ids),
-        labels=list(label_ids),
-        skeletons=np.array([skeleton_hash(row) for row in rows], dtype=np.uint64),
-        rejected=rejected,
-        overlapping=sum(row.overlapping for row in rows),
-        blank=sum(row.blank for row in rows),
-    )
+            rejected[position] = str(error)
+            continue
+        if label_map:
+            mapped.update(label for _, _, label in row.spans if label in label_map)
+            row = renamed(row, label_map)
+        rows[position] = row
+    return rows, mapped, rejected
 
 
 def renamed(row: Row, label_map: dict[str, str]) -> Row:
     """The row with its labels as the map calls them; spans that become `O` are gone."""
-    if not label_map:
-        return row
     named = [(start, end, label_map.get(label, label)) for start, end, label in row.spans]
     return row._replace(spans=[span for span in named if span[2] != OUTSIDE])
 
 
-def skeleton_hash(row: Row) -> int:
-    return int.from_bytes(hashlib.blake2b(skeleton(row).encode(), digest_size=8).digest())
+def find_misread(task: Task, rows: dict[int, Row], cutting: np.ndarray) -> dict[int, str]:
+    """Position → why a row with spans that cut words must be refused after all; `cutting` [rows] counts such spans."""
+    positions = list(rows)
+    doubtful = [positions[i] for i in np.flatnonzero(cutting) if not rows[positions[i]].text.isascii()]
+    reasons = {position: misread(task.lines[position][1]) for position in doubtful}
+    return {position: reason for position, reason in reasons.items() if reason}
 
 
-def align(rows: list[Row], label_ids: dict[str, int]) -> Rows:
-    """Tokenise some rows and tag their tokens; labels that are new get the next ids."""
+def align(rows: list[Row]) -> tuple[Rows, list[str], np.ndarray]:
+    """Tokenise some rows and tag their tokens: the rows, their labels by id, and how many spans of each [rows] cut a
+    word or a number."""
     texts = [row.text for row in rows]
+    label_ids = {OUTSIDE: 0}
     joined, tokens = spans.JoinedText.of(texts), tekken.load().encode(texts)
     flat = [(s, e, label_ids.setdefault(label, len(label_ids))) for row in rows for s, e, label in row.spans]
     span_array = np.array(flat, dtype=np.int32).reshape(-1, 3)
     span_counts = np.array([len(row.spans) for row in rows], dtype=np.int64)
     tags = spans.tag_tokens(joined, tokens.token_counts, tokens.token_bytes, span_array, span_counts)
-    return Rows(
+    cutting = cutting_spans(joined, span_array, span_counts)
+    aligned = Rows(
         tokens={"token_ids": tokens.token_ids, **tags._asdict()},
         token_counts=tokens.token_counts,
         text=np.frombuffer("".join(texts).encode(), np.uint8),
@@ -142,6 +176,8 @@ def align(rows: list[Row], label_ids: dict[str, int]) -> Rows:
         span_counts=span_counts,
         languages=np.array([row.language for row in rows], LANGUAGE),
     )
+    row_of_span = np.repeat(np.arange(len(rows)), span_counts)
+    return aligned, list(label_ids), np.bincount(row_of_span[cutting], minlength=len(rows))
 
 
 def append_relabelled(writer: SplitWriter, rows: Rows, new_ids: np.ndarray) -> None:
@@ -175,16 +211,31 @@ def sorted_labels(label_ids: dict[str, int]) -> tuple[list[str], np.ndarray]:
     return labels, new_ids
 
 
-def choose_validation(skeletons: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """[rows] bool: which rows are validation, whole skeletons at a time, as near below `share` as whole ones come."""
-    _, group, sizes = np.unique(skeletons, return_inverse=True, return_counts=True)
+def count_contradicting(staged: Staged, keys: Keys) -> int:
+    """How many rows have the text of another and other spans. Few have to be read again to know it."""
+    doubtful = contradicting(keys.texts, np.concatenate(staged.span_hashes) ^ keys.skeletons)
+    rows, texts = np.flatnonzero(doubtful), keys.texts[doubtful]
+    labels = list(staged.label_ids)
+    read_again = (row for part in in_chunks(Split(staged.folder), rows) for row in as_raw(part, labels))
+    return int(contradicting(texts, span_hashes(read_again)).sum())
+
+
+def in_chunks(split: Split, rows: np.ndarray) -> Iterator[Rows]:
+    """These rows, some at a time."""
+    for start in range(0, len(rows), ROWS_A_CHUNK):
+        yield split.rows(rows[start : start + ROWS_A_CHUNK])
+
+
+def choose_validation(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """[rows] bool: which rows are validation, whole groups at a time, as near below `share` as whole ones come."""
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     chosen = np.zeros(len(sizes), dtype=bool)
-    wanted = round(share * len(skeletons))
+    wanted = round(share * len(groups))
     for index in np.random.default_rng(seed).permutation(len(sizes)):
         if sizes[index] <= wanted:
             chosen[index] = True
             wanted -= sizes[index]
-    if wanted and not chosen.any() and len(sizes) > 1:  # every skeleton is too large: a validation split all the same
+    if wanted and not chosen.any() and len(sizes) > 1:  # every group is too large: a validation split all the same
         chosen[np.argmin(sizes)] = True
     return chosen[group]
 
@@ -192,7 +243,6 @@ def choose_validation(skeletons: np.ndarray, share: float, seed: int) -> np.ndar
 def write_splits(staged: Split, in_validation: np.ndarray, new_ids: np.ndarray, folder: Path) -> None:
     """Copy the staged rows to their splits, in their order, with the final label ids."""
     for name, wanted in zip(SPLITS, (~in_validation, in_validation), strict=True):
-        indices = np.flatnonzero(wanted)
         with SplitWriter(folder / name) as writer:
-            for start in range(0, len(indices), ROWS_A_CHUNK):
-                append_relabelled(writer, staged.rows(indices[start : start + ROWS_A_CHUNK]), new_ids)
+            for rows in in_chunks(staged, np.flatnonzero(wanted)):
+                append_relabelled(writer, rows, new_ids)

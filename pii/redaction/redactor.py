@@ -9,7 +9,7 @@ import numpy as np
 
 from pii.common import UserError
 from pii.corpus import tekken
-from pii.corpus.rows import OUTSIDE
+from pii.corpus.rows import OUTSIDE, warn_unused
 from pii.device import choose_device
 from pii.redaction.detect import Found, detect
 from pii.redaction.replacements import Replacer, Span
@@ -128,11 +128,14 @@ def policy(
     run_labels: Sequence[str], labels: Sequence[str] | None, excluded: Sequence[str], label_map: dict[str, str]
 ) -> list[str | None]:
     """What each label id of the run is called in the output, None for what is not wanted. Names are the new ones."""
+    warn_unused(label_map, run_labels, "the run does not have")
     renamed = [label_map.get(label, label) for label in run_labels]
     if unknown := {*(labels or []), *excluded} - {*renamed}:
         known = ", ".join(sorted({*renamed} - {OUTSIDE}))
         raise UserError(f"the run has no label {', '.join(sorted(unknown))}: it has {known}")
     wanted = {*(renamed if labels is None else labels)} - {*excluded, OUTSIDE}
+    if not wanted & {*renamed[1:]}:
+        raise UserError("no label is left, so that nothing would be found: name others, or exclude fewer")
     return [label if label in wanted else None for label in renamed]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pii.common import UserError
-from pii.corpus.rows import OUTSIDE, read_label_map
+from pii.corpus.rows import OUTSIDE, read_label_map, warn_unused
 from pii.corpus.spans import JoinedText
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import make_windows
@@ -22,9 +22,12 @@ BIAS_STEP = 0.03
 CURVE_BIASES = (-4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # of the page: below 0 finds less
 
 
-def label_map_of(path: Path | None, labels: list[str]) -> dict[str, str]:
-    """Data label → label to judge it by, `O` for those left out. Labels the file does not name stay as they are."""
+def label_map_of(path: Path | None, labels: list[str], quiet: bool = False) -> dict[str, str]:
+    """Data label → label to judge it by, `O` for those left out. Labels the file does not name stay as they are; labels
+    that the data does not have are told, unless `quiet`."""
     given = read_label_map(path) if path else {}
+    if not quiet:
+        warn_unused(given, labels, "the data does not have")
     return {label: OUTSIDE if label == OUTSIDE else given.get(label, label) for label in labels}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from pii.common import UserError
+from pii.corpus.grouping import keys_of, merged
 from pii.corpus.roundtrip import as_raw
 from pii.corpus.rows import skeleton
 from pii.corpus.spans import starts_of
@@ -105,11 +106,13 @@ def layer_sets(depth: int) -> list[list[int]]:
 
 def development_split(split: PreparedSplit, windows: Windows, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of some training windows to fit on and of others to judge by, without a sentence in both: rows of one
-    skeleton stay together, and all windows of a row. Raises UserError where all rows are one sentence."""
+    skeleton or text stay together, and all windows of a row. Raises UserError where all rows are one sentence."""
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(split))[:SAMPLE_ROWS])
-    skeletons = np.array([skeleton(row) for row in as_raw(split.rows(rows), split.labels)])
-    in_development = choose_validation(np.unique(skeletons, return_inverse=True)[1], DEVELOPMENT_SHARE, seed)
+    raw = [*as_raw(split.rows(rows), split.labels)]
+    _, sentences = np.unique([skeleton(row) for row in raw], return_inverse=True)
+    keys = keys_of(raw)
+    in_development = choose_validation(merged(sentences, keys.composed, keys.texts), DEVELOPMENT_SHARE, seed)
     fit, development = (
         np.flatnonzero(np.isin(windows.row, part)) for part in (rows[~in_development], rows[in_development])
     )

@@ -51,6 +51,8 @@ def test_figures_are_those_of_a_plain_count(prepare_rows, max_length):
         "touching_spans": touching,
         "overlapping_spans_dropped": 2,
         "blank_spans_dropped": 1,
+        "spans_that_cut_a_word": 0,
+        "contradicting_rows": 0,
         "spans_without_a_token": 1,
         "rejected_rows": {"offsets out of range": 2, "broken JSON": 1},
         "rows_by_language": {"en": 3, "fr": 2, "und": 3},

@@ -172,3 +172,14 @@ def test_rows_of_one_sentence_only_are_refused_in_one_line(prepare_rows):
     with pytest.raises(UserError) as refused:
         compare.development_split(data, make_windows(data.example_offsets, 8), 0)
     assert "--layers auto" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_text_is_both_learnt_from_and_judged_by_whatever_its_spans_are(prepare_rows, seed):
+    texts = [f"Dear Ann {chr(97 + i)}" for i in range(12)]
+    rows = [{"unmasked_text": t, "span_labels": spans} for spans in ([[5, 8, "NAME"]], []) for t in texts]
+    data = PreparedSplit(prepare_rows(rows, "--validation-fraction", "0"), "train")
+    windows = make_windows(data.example_offsets, 8)
+    parts = compare.development_split(data, windows, seed)
+    of_fit, of_development = ({texts[row % 12] for row in windows.row[part]} for part in parts)
+    assert of_fit and of_development and not of_fit & of_development
