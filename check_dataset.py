@@ -13,7 +13,7 @@ import numpy as np
 
 from pii.common import Parser, UserError, positive_int, run
 from pii.corpus import tekken
-from pii.corpus.doubts import find_doubts
+from pii.corpus.doubts.find import find_doubts
 from pii.corpus.invariants import check_split
 from pii.corpus.roundtrip import Span, round_trip
 from pii.corpus.statistics import print_statistics, statistics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pii.common import Parser, UserError, atomic_folder, fraction, positive_int, run, seed, write_json
 from pii.corpus import tekken
-from pii.corpus.grouping import joined_keys
+from pii.corpus.doubts.grouping import joined_keys
 from pii.corpus.rows import Source, read_label_map, warn_unused
 from pii.corpus.staging import (
     check_rejected,

@@ -1,4 +1,4 @@
-"""One process or several: `torchrun --nproc-per-node N train.py ...` starts one for each GPU."""
+"""One process or several: `torchrun --nproc-per-node N -- train.py ...` starts one for each GPU."""
 
 import contextlib
 import os

@@ -540,3 +540,28 @@ def test_a_choice_of_labels_that_leaves_none_is_refused(build, arguments):
     """Everything would go through as it is."""
     with pytest.raises(UserError, match="no label is left"):
         build(**arguments)
+
+
+# torchrun
+
+
+def test_torchrun_as_documented_shares_the_files(trained, tmp_path):
+    texts = {f"{name}.txt": f"{CANARY} {name} " + TEXT for name in "abc"}
+    sources = [str(write(tmp_path / name, text)) for name, text in texts.items()]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--"]
+    command = [*launch, str(SCRIPT), "--run", str(trained), "--device", "cpu", "--output", f"{tmp_path}/out/", *sources]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    redactor = Redactor(trained, device="cpu")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        name: redactor.redact(text).encode() for name, text in texts.items()
+    }
+
+
+@pytest.mark.parametrize("pattern", ["*.md", "docs/*.md", "*.py", "pii/**/*.py", "notebooks/*.ipynb"])
+def test_every_torchrun_that_is_shown_keeps_the_scripts_flags_from_torchrun(pattern):
+    """Without the -- it takes --run for a flag of its own."""
+    lines = [line for path in ROOT.glob(pattern) for line in path.read_text().splitlines() if "torchrun --" in line]
+    assert all(" -- " in line.split("torchrun", 1)[1] for line in lines)

@@ -22,8 +22,20 @@ import prepare
 from dataset import PIITokenDataset
 from pii import common
 from pii.common import UserError
-from pii.corpus import tekken
-from tests.corpus.test_staging import CANARY, SENTENCES, bad_rows, examples_in, files_in, filled, meta_in, row, rows_of
+from pii.corpus import staging, tekken
+from tests.corpus.test_staging import (
+    CANARY,
+    NAMES,
+    SENTENCES,
+    bad_rows,
+    examples_in,
+    files_in,
+    filled,
+    meta_in,
+    row,
+    rows_of,
+    texts_in,
+)
 from tests.corpus.test_statistics import COUNTED
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pii.common import UserError
-from pii.corpus.units import Marked, other_unit
+from pii.corpus.doubts.units import Marked, other_unit
 from pii.untrusted import read_json
 
 Span = tuple[int, int, str]  # start, end (exclusive), label; in code points

@@ -22,8 +22,16 @@ KIND_OF_CATEGORY = dict.fromkeys(("Lu", "Ll", "Lt", "Lm"), LETTER) | dict.fromke
 KIND_OF_CATEGORY |= {"Nd": DIGIT, "Cf": FORMAT}
 JOINER = 0x200D
 VIRAMAS = (0x94D, 0x9CD, 0xACD, 0xB4D, 0xC4D, 0xD4D)  # join two consonants of an Indic script
-# what Unicode's rules for grapheme clusters (UAX 29) add to marks: joiners, skin tones, tags, parts of Hangul syllables
-MARKS_BY_RULE = ((0x200C, JOINER), (0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F), (0x1160, 0x11FF), (0xD7B0, 0xD7FF))
+# what Unicode's rules for grapheme clusters (UAX 29) add to marks: joiners, skin tones, tags, Hangul and Thai vowels
+MARKS_BY_RULE = (
+    (0x200C, JOINER),
+    (0x1F3FB, 0x1F3FF),
+    (0xE0020, 0xE007F),
+    (0x1160, 0x11FF),
+    (0xD7B0, 0xD7FF),
+    (0xE33, 0xE33),
+    (0xEB3, 0xEB3),
+)
 IN_SIGHT = 32  # characters on each side that say whether a place is inside a word
 GLUE = np.array([ord(c) for c in "-'’.:"], dtype=np.uint32)  # what glues a word to the one before it
 

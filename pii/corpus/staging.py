@@ -13,8 +13,8 @@ import numpy as np
 
 from pii.common import UserError, parallel_map
 from pii.corpus import spans, tekken
-from pii.corpus.cuts import cutting_spans
-from pii.corpus.grouping import Keys, contradicting, keys_of, quick_span_hashes, span_hashes
+from pii.corpus.doubts.cuts import cutting_spans
+from pii.corpus.doubts.grouping import Keys, contradicting, keys_of, quick_span_hashes, span_hashes
 from pii.corpus.roundtrip import as_raw
 from pii.corpus.rows import OUTSIDE, Row, RowError, Source, misread, parse_row
 from pii.corpus.store import LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter

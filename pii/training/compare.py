@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pii.common import UserError
-from pii.corpus.grouping import keys_of, merged
+from pii.corpus.doubts.grouping import keys_of, merged
 from pii.corpus.roundtrip import as_raw
 from pii.corpus.rows import skeleton
 from pii.corpus.spans import starts_of

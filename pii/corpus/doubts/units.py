@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pii.corpus.cuts import cutting_spans
+from pii.corpus.doubts.cuts import cutting_spans
 from pii.corpus.spans import JoinedText, starts_of
 
 UTF_16 = "offsets that count UTF-16 units, as JavaScript does, not characters: convert them to code points"

@@ -6,7 +6,7 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
-from pii.corpus.grouping import contradicting, keys_of, merged, quick_span_hashes, span_hashes
+from pii.corpus.doubts.grouping import contradicting, keys_of, merged, quick_span_hashes, span_hashes
 from pii.corpus.rows import Row, skeleton
 
 

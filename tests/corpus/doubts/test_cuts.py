@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pii.corpus.cuts import cutting_spans
+from pii.corpus.doubts.cuts import cutting_spans
 from pii.corpus.spans import JoinedText
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from pii.corpus.cuts import cutting_spans
-from pii.corpus.grouping import contradicting, joined_keys, keys_of, span_hashes
+from pii.corpus.doubts.cuts import cutting_spans
+from pii.corpus.doubts.grouping import contradicting, joined_keys, keys_of, span_hashes
 from pii.corpus.roundtrip import as_raw
 from pii.corpus.rows import Row
 from pii.corpus.spans import JoinedText

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from pii.corpus.doubts.units import BYTES, UTF_16
 from pii.corpus.rows import RowError, misread, parse_row
 from pii.corpus.staging import Task, prepare_chunk
-from pii.corpus.units import BYTES, UTF_16
 
 TEXT = "🙂 Ask Zoé about 👍🏽 Ann Lee."
 VALUES = ["Zoé", "Ann Lee"]
