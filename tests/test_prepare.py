@@ -543,3 +543,14 @@ def test_offline_the_error_says_what_to_pass_instead(tmp_path):
     done = command("--output", tmp_path / "out", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "home"))
     assert done.returncode == 2 and "--input" in done.stderr and not (tmp_path / "out").exists()
     assert_one_line(done.stderr)
+
+
+def test_rows_of_another_encoding_are_refused_with_the_command_that_converts_them(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(
+        "".join(json.dumps(row(f"{CANARY} é {i}"), ensure_ascii=False) + "\n" for i in range(9)).encode("cp1252")
+    )
+    code, errors = refused(capsys, "--input", path, "--output", tmp_path / "out")
+    assert code == 1 and "9 not UTF-8" in errors
+    assert f"iconv -f cp1252 -t utf-8 {path} > {tmp_path}/rows.utf8.jsonl" in errors
+    assert_one_line(errors)
