@@ -37,7 +37,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("files", nargs="*", default=["-"], metavar="FILE", help="text files; - is standard input")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        default=["-"],
+        metavar="FILE",
+        help="text files, UTF-8 or marked UTF-16; - is standard input",
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
     parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
@@ -45,7 +51,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--field", help="the files are JSON Lines: read this field")
     kind.add_argument("--column", help="the files are CSV with a header: read this column")
-    parser.add_argument("--output", help="file, or folder/ (one file for each input); default: standard output")
+    parser.add_argument("--output", help="file, or folder/ (one file for each input); default: standard output. UTF-8")
     parser.add_argument("--output-format", choices=OUTPUT_FORMATS, default="redacted")
     parser.add_argument("--with-text", action="store_true", help="spans with the text they cover")
     parser.add_argument("--replace", choices=KINDS, default="label", help="what stands for a span (label)")

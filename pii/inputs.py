@@ -33,10 +33,9 @@ def is_gzip(name: str) -> bool:
     return name.lower().endswith(".gz")
 
 
-def as_utf8(file: Any, name: str, must_be_text: bool = True) -> tuple[Any, str]:
-    """(the file's text in UTF-8, its encoding): unpacked if its name ends with .gz, converted if a byte order mark of
-    UTF-16 begins it. That mark stays, as the one of UTF-8. A byte that UTF-16 cannot hold becomes one that UTF-8
-    cannot hold either.
+def as_utf8(file: Any, name: str, must_be_text: bool = True) -> Any:
+    """The file's bytes in UTF-8: unpacked if its name ends with .gz, converted if a byte order mark of UTF-16 begins
+    it. That mark stays, as the one of UTF-8. What UTF-16 cannot hold becomes bytes that UTF-8 cannot hold either.
 
     `file` is open for bytes and buffered; it stays the caller's to close. Raises UserError for what has to be unpacked
     or converted; without `must_be_text`, UTF-16 without its mark is the caller's to find.
@@ -48,16 +47,15 @@ def as_utf8(file: Any, name: str, must_be_text: bool = True) -> tuple[Any, str]:
     if head.startswith(UTF32_BOMS):
         raise UserError(f"{shown(name)} is UTF-32: {conversion(name, 'utf-32')}")
     if encoding := BOMS.get(head[:2]):
-        return io.BufferedReader(Utf8Reader(file, encoding), 1 << 16), encoding
+        return io.BufferedReader(Utf8Reader(file, encoding), 1 << 16)
     if must_be_text and (encoding := unmarked_utf16(head)):
         raise UserError(f"{shown(name)} is {encoding} without a byte order mark: {conversion(name, encoding)}")
-    return file, "utf-8"
+    return file
 
 
 def decoded(raw: bytes, name: str) -> str:
     """The text of a small file, without a byte order mark. Raises UserError that says how to convert it."""
-    file, _ = as_utf8(io.BytesIO(raw), name)
-    raw = file.read()
+    raw = as_utf8(io.BytesIO(raw), name).read()
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:

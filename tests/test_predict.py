@@ -779,7 +779,7 @@ def test_a_file_of_excel_is_read_or_its_conversion_told(command, redactor, tmp_p
     command(write(tmp_path / "a.csv", content.encode("utf-16")), *kind, *output)
     redacted = redactor.redact(text) if kind else redactor.redact("\ufeff" + text).removeprefix("\ufeff")
     assert (tmp_path / "out").read_bytes().decode() == "\ufeff" + content.replace(text, redacted)
-    assert f"{tmp_path}/a.csv is utf-16le: the output is UTF-8" in capfd.readouterr().err
+    assert capfd.readouterr().err == ""
     for encoding in ("cp1252", "utf-16le", "utf-16be"):
         path = write(tmp_path / "b.csv", content.encode(encoding))
         line = refusal(capfd, command, path, *kind, *output, code=2 if "utf" in encoding and kind else 1)

@@ -66,7 +66,7 @@ class Source:
         digest = hashlib.sha256()
         try:
             with self.path.open("rb", buffering=0) as raw:
-                file, _ = as_utf8(io.BufferedReader(HashedReader(raw, digest)), str(self.path))
+                file = as_utf8(io.BufferedReader(HashedReader(raw, digest)), str(self.path))
                 for number, line in self._elements(file):
                     if len(line) > LINE_BYTES:
                         raise UserError(f"{self.name} line {number} is longer than {LINE_BYTES} bytes: cut the row")

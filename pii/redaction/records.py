@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pii.common import UserError
-from pii.inputs import HEAD, NOT_UTF8, advice, as_utf8, shown, unmarked_utf16
+from pii.inputs import HEAD, NOT_UTF8, advice, as_utf8, unmarked_utf16
 from pii.redaction.json_rows import JsonRow, row_or_fault
 
 DELIMITERS = ",;\t|"
@@ -82,16 +82,14 @@ def read_records(
     Without `field` and `column` the file is one plain text, kept exactly: line ends and BOM included. With `field` it
     is JSON Lines and the text is that field. With `column` it is CSV (RFC 4180, also with ; tab or |) and the text is
     that column; `on_header` is told its header, rows or not. Blank lines of JSON Lines and CSV are no records and are
-    dropped. A file named .gz is unpacked; one in UTF-16 with a byte order mark is read as UTF-8, which is said on
-    standard error. Raises UserError for a file that cannot be read or lacks the column.
+    dropped. A file named .gz is unpacked; one in UTF-16 with a byte order mark is read as if it were UTF-8. Raises
+    UserError for a file that cannot be read or lacks the column.
     """
     if source == "-" and sys.stdin is None:
         raise UserError("standard input is closed: name a file")
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as raw:
-            file, encoding = as_utf8(raw, source, must_be_text=field is not None or column is not None)
-            if encoding != "utf-8":
-                print(f"{shown(source)} is {encoding}: the output is UTF-8", file=sys.stderr)
+            file = as_utf8(raw, source, must_be_text=field is not None or column is not None)
             if field is not None:
                 yield from json_records(file, source, field)
             elif column is not None:

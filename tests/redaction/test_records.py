@@ -639,12 +639,10 @@ def test_a_file_named_gz_is_unpacked_and_packed_again(tmp_path: Path, kind: dict
 @pytest.mark.parametrize(("kind", "name", "content"), CONTENTS)
 @pytest.mark.parametrize(("encoding", "mark"), [("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")])
 @pytest.mark.parametrize("packed", [False, True])
-def test_utf16_with_its_mark_is_read_as_utf8(tmp_path, capfd, kind, name, content, encoding, mark, packed):
+def test_utf16_with_its_mark_is_read_as_utf8(tmp_path, kind, name, content, encoding, mark, packed):
     raw = mark + content.encode(encoding)
     source = written(tmp_path / (name + ".gz" * packed), gzip.compress(raw) if packed else raw)
     assert convert([source], tmp_path / "out", **kind) == ("\ufeff" + content).encode()
-    err = capfd.readouterr().err
-    assert source in err and "the output is UTF-8" in err and len(err.splitlines()) == 1
 
 
 @few
