@@ -4,11 +4,15 @@ import json
 import re
 from typing import NamedTuple
 
-from pii.corpus.rows import after_space
 from pii.untrusted import is_deeper
 
 DEEPEST = 200  # JSON levels, the row's own included; far below where Python stops, so that all versions agree
 JSON = json.JSONDecoder(strict=False, parse_float=bool, parse_int=bool)  # numbers may have any size: none is used
+SURROGATE = re.compile("[\ud800-\udfff]")
+SPACE = r"[ \t\n\r]*"
+OBJECT, QUOTE, COLON, COMMA, END = (
+    re.compile(pattern.replace("_", SPACE)) for pattern in ("_{", '_"', "_:_", "_,", r"_}_\Z")
+)
 
 
 class Member(NamedTuple):
@@ -58,54 +62,40 @@ def row_or_fault(line: str, field: str) -> tuple[JsonRow, str] | str:
         return "broken JSON"
     if members is None:
         return "not a JSON object"
-    if any(is_deeper(member.value, DEEPEST - 1) for member in members):
+    if any(isinstance(m.value, (dict, list)) and is_deeper(m.value, DEEPEST - 1) for m in members):
         return "JSON nested too deep"
     texts = [member.value for member in members if member.key == field]
     if len(texts) > 1:
         return f"{len(texts)} times the field {field}"
     if not texts or not isinstance(texts[0], str):
         return f"no field {field}"
-    return "lone surrogate" if re.search("[\ud800-\udfff]", texts[0]) else (JsonRow(line, members), texts[0])
+    return "lone surrogate" if SURROGATE.search(texts[0]) else (JsonRow(line, members), texts[0])
 
 
 def members_of(line: str) -> list[Member] | None:
     """The members of the JSON object that the line is, in their order; None for another value. Raises ValueError for
     what is no JSON, RecursionError."""
-    start = after_space(line, 0)
-    if line[start : start + 1] != "{":
-        _, end = JSON.raw_decode(line, start)
-        check_end(line, end)
+    brace = OBJECT.match(line)
+    if brace is None:
+        JSON.decode(line)
         return None
     members: list[Member] = []
-    position = after_space(line, start + 1)
-    if line[position : position + 1] == "}":
-        check_end(line, position + 1)
+    place = brace.end()
+    if END.match(line, place):
         return members
     while True:
-        member = member_at(line, position)
-        members.append(member)
-        position = after_space(line, member.end)
-        if line[position : position + 1] == "}":
-            check_end(line, position + 1)
+        key, end = JSON.raw_decode(line, found(QUOTE, line, place) - 1)
+        start = found(COLON, line, end)
+        value, end = JSON.raw_decode(line, start)
+        members.append(Member(key, value, start, end))
+        if END.match(line, end):
             return members
-        if line[position : position + 1] != ",":
-            raise ValueError("no end of the object")
-        position = after_space(line, position + 1)
+        place = found(COMMA, line, end)
 
 
-def member_at(line: str, position: int) -> Member:
-    """The key that stands at `position` and its value."""
-    if line[position : position + 1] != '"':
-        raise ValueError("no key")
-    key, end = JSON.raw_decode(line, position)
-    colon = after_space(line, end)
-    if line[colon : colon + 1] != ":":
-        raise ValueError("no colon")
-    start = after_space(line, colon + 1)
-    value, end = JSON.raw_decode(line, start)
-    return Member(key, value, start, end)
-
-
-def check_end(line: str, position: int) -> None:
-    if after_space(line, position) < len(line):
-        raise ValueError("more than a value")
+def found(mark: re.Pattern[str], line: str, place: int) -> int:
+    """Where the mark that has to stand at a place ends. Raises ValueError."""
+    match = mark.match(line, place)
+    if match is None:
+        raise ValueError("a mark is missing")
+    return match.end()
