@@ -79,7 +79,8 @@ def refuse_packed(head: bytes, name: str) -> None:
         raise UserError(f"{shown(name)} is gzip: {how}")
     for known, (start, tool) in PACKED.items():
         if suffix == known or re.match(start, head):
-            how = f"unpack it first ({tool} {shlex.quote(name)})" if tool else "save it as CSV UTF-8"
+            command = f" ({tool} {shlex.quote(name)})" if name != "-" else ""
+            how = f"unpack it first{command}" if tool else "save it as CSV UTF-8"
             raise UserError(f"{shown(name)} is a {known} file: {how}")
 
 
