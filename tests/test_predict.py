@@ -786,6 +786,12 @@ def test_a_file_of_excel_is_read_or_its_conversion_told(command, redactor, tmp_p
         assert f"iconv -f {encoding} -t utf-8 {path} > {tmp_path}/b.utf8.csv" in line
 
 
+def test_a_byte_order_mark_is_part_of_no_span(redactor):
+    texts = ["\ufeff" + text for text in TEXTS]
+    assert all(redacted.startswith("\ufeff") for redacted in redactor.redact(texts))
+    assert sum(span.start == 1 for spans in redactor.spans(texts) for span in spans) > 0
+
+
 def test_an_output_cannot_be_packed_otherwise(command, tmp_path, capfd):
     assert ".gz" in refusal(capfd, command, write(tmp_path / "a.txt", TEXT), "--output", tmp_path / "out.bz2")
     assert "--restore" in refusal(capfd, command, tmp_path / "a.txt", "--edited")
