@@ -12,6 +12,7 @@ import torch
 
 from pii.common import Parser, UserError, clear_leftovers, fraction, run
 from pii.corpus.rows import read_label_map
+from pii.inputs import NOT_UTF8, PACKED, advice, shown
 from pii.progress import progress
 from pii.redaction.records import BadRecord, Record, read_records
 from pii.redaction.redactor import Redactor, as_dicts
@@ -36,7 +37,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("files", nargs="*", default=["-"], metavar="FILE", help="text files; - is standard input")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        default=["-"],
+        metavar="FILE",
+        help="text files, UTF-8 or marked UTF-16; - is standard input",
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
     parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
@@ -44,13 +51,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--field", help="the files are JSON Lines: read this field")
     kind.add_argument("--column", help="the files are CSV with a header: read this column")
-    parser.add_argument("--output", help="file, or folder/ (one file for each input); default: standard output")
+    parser.add_argument("--output", help="file, or folder/ (one file for each input); default: standard output. UTF-8")
     parser.add_argument("--output-format", choices=OUTPUT_FORMATS, default="redacted")
     parser.add_argument("--with-text", action="store_true", help="spans with the text they cover")
     parser.add_argument("--replace", choices=KINDS, default="label", help="what stands for a span (label)")
     parser.add_argument("--hash-key-file", type=Path, help="key of --replace hash (or PII_HASH_KEY in the environment)")
     parser.add_argument("--vault", type=Path, help="keep what --replace numbered replaced, to restore it")
     parser.add_argument("--restore", type=Path, metavar="VAULT", help="bring the text back instead")
+    parser.add_argument("--edited", action="store_true", help="restore also texts that were changed, by placeholder")
     parser.add_argument("--labels", nargs="+", help="only these labels")
     parser.add_argument("--exclude-labels", nargs="+", default=[], help="all labels but these")
     parser.add_argument("--min-score", type=fraction, default=0.0, help="least probability of a span (0)")
@@ -70,6 +78,10 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("--vault keeps what --replace numbered replaced: add --replace numbered")
     if arguments.rejected and not arguments.skip_bad:
         raise UserError("--rejected keeps what --skip-bad passes over: add --skip-bad")
+    if arguments.edited and not arguments.restore:
+        raise UserError("--edited is for texts that --restore brings back: add --restore VAULT")
+    if arguments.output and (suffix := Path(arguments.output).suffix.lower()) in PACKED:
+        raise UserError(f"cannot write {suffix}: name the output .gz to have it packed, or otherwise")
     if arguments.files.count("-") > 1:
         raise UserError("standard input can be read once: name - once")
     roles = [arguments.output, arguments.vault, arguments.rejected, arguments.restore]
@@ -220,11 +232,18 @@ def good_records(
         for record in read_records(source, arguments.field, arguments.column, on_header=writer.write_header):
             if not isinstance(record, BadRecord):
                 yield record
-            elif arguments.skip_bad:
-                rejected.write(record)
             else:
-                place = "standard input" if source == "-" else source
-                raise UserError(f"{place}, record {record.number}: {record.reason}; --skip-bad passes over it", code=1)
+                pass_over(record, arguments, rejected)
+
+
+def pass_over(bad: BadRecord, arguments: argparse.Namespace, rejected: RejectedWriter, code: int = 1) -> None:
+    """Keep a bad record aside with --skip-bad; else UserError that says where it is and what to do."""
+    if arguments.skip_bad:
+        rejected.write(bad)
+        return
+    how = advice(bad.source, bad.raw) if bad.reason == NOT_UTF8 else ""
+    place = f"{shown(bad.source)}, record {bad.number}"
+    raise UserError(f"{place}: {bad.reason}{how}; --skip-bad passes over it", code)
 
 
 def restore_files(arguments: argparse.Namespace) -> None:
@@ -235,7 +254,13 @@ def restore_files(arguments: argparse.Namespace) -> None:
         RecordWriter(output_path(arguments), "redacted", arguments.field, arguments.column) as writer,
     ):
         for record in good_records(arguments.files, arguments, writer, rejected):
-            writer.write(record, restore(vault, record.text), [])
+            try:
+                original = restore(vault, record.text, arguments.edited)
+            except UserError as error:
+                bad = BadRecord(record.source, record.number, str(error), record.raw())
+                pass_over(bad, arguments, rejected, error.code)
+            else:
+                writer.write(record, original, [])
 
 
 if __name__ == "__main__":

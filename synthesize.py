@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pii.common import Parser, UserError, atomic_path, positive_int, run
+from pii.inputs import is_gzip
 from pii.synthetic.sentences import synthesize
 
 
@@ -47,7 +48,7 @@ def write_rows(rows: Iterable[dict], path: Path) -> Counter[str]:
     labels: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         file: io.BufferedIOBase = stack.enter_context(stack.enter_context(atomic_path(path)).open("wb"))
-        if path.suffix == ".gz":  # without name and time, so that the same rows are the same bytes
+        if is_gzip(path.name):  # without name and time, so that the same rows are the same bytes
             file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0))
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")

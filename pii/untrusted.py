@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pii.common import UserError
+from pii.inputs import decoded
 
 JSON_BYTES, JSON_LEVELS = 1 << 26, 100  # of a file that describes data or a run, at most
 
@@ -33,7 +34,7 @@ def read_json(path: Path) -> Any:
     if path.stat().st_size > JSON_BYTES:
         raise ValueError("too large")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(decoded(path.read_bytes(), str(path)))
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deep") from None

@@ -1,6 +1,7 @@
 """Text in, redacted text out: promises of predict.py, kept with a tiny random backbone and a head that finds a lot."""
 
 import csv
+import gzip
 import hashlib
 import hmac
 import io
@@ -228,6 +229,7 @@ def test_texts_of_several_files_in_one_output_get_no_vault_they_could_not_be_res
     lines = (tmp_path / "restored").read_bytes().splitlines()
     assert [json.loads(line)["redacted"] for line in lines] == TEXTS[:3]
     capfd.readouterr()
+    (tmp_path / "vault").unlink()
     command(documents[0], *flags[3:])  # one text is restored whole: see the next test
     assert capfd.readouterr().out
 
@@ -470,10 +472,105 @@ def test_a_text_that_the_vault_does_not_know_is_not_restored(command, tmp_path, 
         rows, "--field", "note", "--replace", "numbered", "--vault", tmp_path / "vault", "--output", tmp_path / "out"
     )
     edited = write(tmp_path / "edited", (tmp_path / "out").read_text().replace('"note": "', '"note": "x'))
-    refusal(
+    line = refusal(
         capfd, command, edited, "--field", "note", "--restore", tmp_path / "vault", "--output", tmp_path / "restored"
     )
+    assert f"{edited}, record 1: " in line and "--skip-bad" in line and "--edited" in line
     assert not (tmp_path / "restored").exists()
+
+
+def lines_of(path: Path) -> list[str]:
+    """With their ends; a text may hold what str.splitlines breaks at."""
+    return [line.decode() for line in path.read_bytes().splitlines(keepends=True)]
+
+
+def as_numbered(path: Path) -> list[str]:
+    return ["--field", "note", "--replace", "numbered", "--vault", str(path)]
+
+
+def test_an_edited_record_is_passed_over_kept_or_restored_by_its_placeholders(command, tmp_path, capfd):
+    rows = write(tmp_path / "rows.jsonl", json_lines(rows_of(TEXTS)))
+    command(rows, *as_numbered(tmp_path / "vault"), "--output", tmp_path / "out")
+    lines = lines_of(tmp_path / "out")
+    lines[1] = lines[1].replace('"note": "', '"note": "PS: ')
+    write(tmp_path / "out", "".join(lines))
+    flags = (tmp_path / "out", "--field", "note", "--restore", tmp_path / "vault", "--output", tmp_path / "restored")
+    assert "out, record 2: " in refusal(capfd, command, *flags)
+    command(*flags, "--skip-bad", "--rejected", tmp_path / "rejected")
+    originals = lines_of(rows)
+    assert lines_of(tmp_path / "restored") == originals[:1] + originals[2:]
+    (kept,) = map(json.loads, (tmp_path / "rejected").read_text().splitlines())
+    assert (kept["file"], kept["line"], kept["row"] + "\n") == (str(tmp_path / "out"), 2, lines[1])
+    assert "1 record " in capfd.readouterr().err
+    command(*flags, "--edited")
+    originals[1] = originals[1].replace('"note": "', '"note": "PS: ')
+    assert lines_of(tmp_path / "restored") == originals
+
+
+def test_records_that_differ_in_their_values_alone_are_restored_one_by_one(command, tmp_path, capsysbinary):
+    rows = [{"id": i, "note": f"PIN {4711 + i} of Besançon"} for i in range(6)]
+    files = [write(tmp_path / f"{half}.jsonl", json_lines(rows[half * 3 : half * 3 + 3])) for half in (0, 1)]
+    command(*files, *as_numbered(tmp_path / "vault"), "--output", tmp_path / "out")
+    redacted = lines_of(tmp_path / "out")
+    assert len({json.loads(line)["note"] for line in redacted}) == 6
+    for chosen in ([1], [5, 2], [3, 3, 0, 4]):
+        some = write(tmp_path / "some", "".join(redacted[i] for i in chosen))
+        capsysbinary.readouterr()
+        command(some, "--field", "note", "--restore", tmp_path / "vault")
+        assert capsysbinary.readouterr().out.decode() == json_lines([rows[i] for i in chosen])
+
+
+def test_a_second_job_does_not_take_the_first_ones_vault(command, tmp_path, capfd):
+    rows = [write(tmp_path / f"{i}.jsonl", json_lines([{"note": f"PIN {i}711"}])) for i in (4, 5)]
+    flags = as_numbered(tmp_path / "vault")
+    command(rows[0], *flags, "--output", tmp_path / "first")
+    before = (tmp_path / "vault").read_bytes()
+    line = refusal(capfd, command, rows[1], *flags, "--output", tmp_path / "second")
+    assert "vault" in line and not (tmp_path / "second").exists() and (tmp_path / "vault").read_bytes() == before
+    command(rows[0], *flags, "--output", tmp_path / "first")  # the same job once more
+    command(tmp_path / "first", "--field", "note", "--restore", tmp_path / "vault", "--output", tmp_path / "restored")
+    assert (tmp_path / "restored").read_bytes() == rows[0].read_bytes()
+
+
+def test_a_vault_brings_odd_json_lines_back(command, tmp_path):
+    lines = '\ufeff{"n":1e400, "note" :"Ann, PIN 4711","x":"\\u00e9\\/"}\r\n{"note":"Bob of Oslo","n":-0,"n":1.10}'
+    command(write(tmp_path / "in", lines), *as_numbered(tmp_path / "vault"), "--output", tmp_path / "out.gz")
+    flags = ("--field", "note", "--restore", tmp_path / "vault", "--output", tmp_path / "restored")
+    command(tmp_path / "out.gz", *flags)
+    assert (tmp_path / "restored").read_bytes() == lines.encode()
+
+
+def test_packed_files_of_a_folder_come_out_packed(command, redactor, tmp_path):
+    packed = write(tmp_path / "in" / "a.txt.GZ", gzip.compress(TEXT.encode()))
+    command(packed, "--output", f"{tmp_path}/out/")
+    assert gzip.decompress((tmp_path / "out" / "a.txt.GZ").read_bytes()).decode() == redactor.redact(TEXT)
+
+
+@pytest.mark.parametrize("kind", [[], ["--column", "note"], ["--field", "note"]])
+def test_a_file_of_excel_is_read_or_its_conversion_told(command, redactor, tmp_path, capfd, kind):
+    text = f"À {CANARY}, PIN 4711 ’"
+    content = {0: text, "--column": f"id\tnote\r\n1\t{text}\r\n", "--field": json_lines([{"note": text}])}
+    content = content[kind[0] if kind else 0]
+    output = ("--output", tmp_path / "out")
+    command(write(tmp_path / "a.csv", content.encode("utf-16")), *kind, *output)
+    redacted = redactor.redact(text) if kind else redactor.redact("\ufeff" + text).removeprefix("\ufeff")
+    assert (tmp_path / "out").read_bytes().decode() == "\ufeff" + content.replace(text, redacted)
+    assert capfd.readouterr().err == ""
+    for encoding in ("cp1252", "utf-16le", "utf-16be"):
+        path = write(tmp_path / "b.csv", content.encode(encoding))
+        line = refusal(capfd, command, path, *kind, *output, code=2 if "utf" in encoding and kind else 1)
+        assert f"iconv -f {encoding} -t utf-8 {path} > {tmp_path}/b.utf8.csv" in line
+
+
+def test_a_byte_order_mark_is_part_of_no_span(redactor):
+    texts = ["\ufeff" + text for text in TEXTS]
+    assert all(redacted.startswith("\ufeff") for redacted in redactor.redact(texts))
+    assert sum(span.start == 1 for spans in redactor.spans(texts) for span in spans) > 0
+
+
+def test_an_output_cannot_be_packed_otherwise(command, tmp_path, capfd):
+    assert ".gz" in refusal(capfd, command, write(tmp_path / "a.txt", TEXT), "--output", tmp_path / "out.bz2")
+    assert "--restore" in refusal(capfd, command, tmp_path / "a.txt", "--edited")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

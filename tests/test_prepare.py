@@ -423,3 +423,14 @@ def test_without_contradictions_the_split_is_the_one_that_it_has_always_been(pre
     folder = prepare_rows(rows_of(SENTENCES), "--validation-fraction", "0.4", "--seed", "7")
     digest = hashlib.sha256("\n".join(texts_in(folder, "validation")).encode()).hexdigest()
     assert digest == "7197e7df504d1c14e3e2445b90cfbe8936634926bdf16edb34708da0b698c08b"
+
+
+def test_rows_of_another_encoding_are_refused_with_the_command_that_converts_them(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(
+        "".join(json.dumps(row(f"{CANARY} é {i}"), ensure_ascii=False) + "\n" for i in range(9)).encode("cp1252")
+    )
+    code, errors = refused(capsys, "--input", path, "--output", tmp_path / "out")
+    assert code == 1 and "9 not UTF-8" in errors
+    assert f"iconv -f cp1252 -t utf-8 {path} > {tmp_path}/rows.utf8.jsonl" in errors
+    assert_one_line(errors)

@@ -90,10 +90,10 @@ def predict_job(materials: Path, kind: str) -> Job:
         if kind == "folder":
             (folder / "out").mkdir(exist_ok=True)
         flags = ["--run", materials / "run", "--device", "cpu", "--field", "unmasked_text", "--output", folder / "out"]
-        vault = ["--vault", folder / "vault", "--replace", "numbered"] if kind == "vault" else []
+        vault = ["--vault", folder / f"vault-{version}", "--replace", "numbered"] if kind == "vault" else []
         predict.main([*map(str, [*flags, *vault, *files])])
 
-    outputs = {"file": ["out"], "folder": [f"out/{name}.jsonl" for name in "abc"], "vault": ["vault", "out"]}
+    outputs = {"file": ["out"], "folder": [f"out/{name}.jsonl" for name in "abc"], "vault": ["vault-new", "out"]}
     return Job(run, outputs[kind])
 
 
@@ -231,7 +231,7 @@ def assert_whole(place: Place, at: str) -> None:
     """Each output is the older or the new one, and a new text is never beside an older vault."""
     found = place.state()
     assert all(some in both for some, both in zip(found, zip(place.old, place.new, strict=True), strict=True)), at
-    if "vault" in place.job.outputs:
+    if "vault-new" in place.job.outputs:
         assert found != [place.old[0], place.new[1]], at
 
 

@@ -5,7 +5,6 @@ The forms are recognised by their fields; docs/data.md shows one row of each.
 
 import ast
 import bisect
-import gzip
 import hashlib
 import io
 import json
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 from pii.common import UserError
 from pii.corpus.doubts.units import Marked, other_unit
+from pii.inputs import NOT_UTF8, advice, as_utf8
 from pii.untrusted import read_json
 
 Span = tuple[int, int, str]  # start, end (exclusive), label; in code points
@@ -34,6 +34,7 @@ DIGITS = re.compile(r"\d+")
 BRACKETS = re.compile(r"[\[\](){}]")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MOST_NAMED = 10  # labels in a warning
+NAMED_JSON = re.compile(r"\.json(\.gz)?$", re.I)
 JSON, JSON_SPACE = json.JSONDecoder(), re.compile(r"[ \t\n\r]*")
 LINE_BYTES, LIST_BYTES = 1 << 27, 1 << 30  # of a row and of a JSON list at most: a small archive can hold much more
 # what is parsed of spans in one string at most: characters of JSON, and characters and brackets in brackets of Python,
@@ -72,9 +73,7 @@ class Source:
         digest = hashlib.sha256()
         try:
             with self.path.open("rb", buffering=0) as raw:
-                file: io.BufferedReader = io.BufferedReader(HashedReader(raw, digest))
-                if self.path.suffix == ".gz":
-                    file = io.BufferedReader(gzip.GzipFile(fileobj=file))
+                file = as_utf8(io.BufferedReader(HashedReader(raw, digest)), str(self.path))
                 for number, line in self._elements(file):
                     if len(line) > LINE_BYTES:
                         raise UserError(f"{self.name} line {number} is longer than {LINE_BYTES} bytes: cut the row")
@@ -87,7 +86,7 @@ class Source:
             raise UserError(f"cannot read {self.name}: {getattr(error, 'strerror', None) or error}") from None
 
     def _elements(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
-        named_json = self.path.name.removesuffix(".gz").endswith(".json")
+        named_json = NAMED_JSON.search(self.path.name)
         if not named_json or not file.peek(1024).lstrip(BYTE_ORDER_MARK + b" \t\r\n").startswith(b"["):
             yield from enumerate(iter(lambda: file.readline(LINE_BYTES + 1), b""), start=1)
             return
@@ -98,6 +97,8 @@ class Source:
                 raise UserError(f"{self.name} is longer than {LIST_BYTES} bytes: write it as JSON Lines")
         try:
             elements = json_elements(raw.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.name} is {NOT_UTF8}{advice(str(self.path), error.object)}") from None
         except (ValueError, RecursionError):
             raise UserError(f"{self.name} holds no valid JSON list: if it is JSON Lines, call it .jsonl") from None
         for number, element in enumerate(elements, start=1):
@@ -179,7 +180,7 @@ def fields_of(line: bytes) -> dict:
     try:
         fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
-        raise RowError("not UTF-8") from None
+        raise RowError(NOT_UTF8) from None
     except (ValueError, RecursionError):
         raise RowError("broken JSON") from None
     if not isinstance(fields, dict):
@@ -217,6 +218,8 @@ def read_label_map(path: Path) -> dict[str, str]:
     """A label map from JSON: label → new label; null, which leaves the label out, becomes `O`. Raises UserError."""
     try:
         given = read_json(path)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the label map {path}: {type(error).__name__}") from None
     if not isinstance(given, dict) or not all(new is None or is_label(new) for new in given.values()):

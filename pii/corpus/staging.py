@@ -18,6 +18,7 @@ from pii.corpus.doubts.grouping import Keys, contradicting, keys_of, quick_span_
 from pii.corpus.roundtrip import as_raw
 from pii.corpus.rows import OUTSIDE, Row, RowError, Source, misread, parse_row
 from pii.corpus.store import LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter
+from pii.inputs import NOT_UTF8, advice
 from pii.progress import progress
 
 ROWS_A_CHUNK = 4096
@@ -34,6 +35,7 @@ class Staged:
     mapped: set[str] = field(default_factory=set)  # labels of the label map that were met
     rejected: Counter = field(default_factory=Counter)  # by reason
     first_rejected: str = ""  # where, and why
+    advice: str = ""  # how to convert the first file that is not UTF-8
     overlapping: int = 0
     blank: int = 0
     cutting: int = 0
@@ -87,6 +89,8 @@ def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) ->
             for position, reason in chunk.rejected:
                 number, line = task.lines[position]
                 staged.rejected[reason] += 1
+                if reason == NOT_UTF8 and not staged.advice:
+                    staged.advice = f"; {task.source} is {NOT_UTF8}{advice(task.source, line)}"
                 staged.first_rejected = staged.first_rejected or f"{task.source} line {number}: {reason}"
                 raw = line.decode("utf-8", "replace").rstrip("\r\n")
                 record = {"file": task.source, "line": number, "reason": reason, "row": raw}
@@ -194,8 +198,9 @@ def check_rejected(staged: Staged, limit: float) -> None:
         raise UserError("the input holds no rows")
     if rejected / rows > limit or not staged.accepted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in staged.rejected.most_common())
+        first = f"the first is {staged.first_rejected}"
         raise UserError(
-            f"{rejected} of {rows} rows cannot be right ({reasons}; the first is {staged.first_rejected}): "
+            f"{rejected} of {rows} rows cannot be right ({reasons}; {first}){staged.advice}: "
             f"mend the input or raise --max-rejected; nothing was written",
             code=1,
         )

@@ -1,23 +1,23 @@
-"""Documents for predict.py: plain text, JSON Lines and CSV in; redacted documents, spans or both out, in order."""
+"""Documents for predict.py: plain text, JSON Lines and CSV in, one record after the other."""
 
 import contextlib
 import csv
 import gzip
 import io
-import json
-import math
 import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pii.common import UserError
+from pii.inputs import HEAD, NOT_UTF8, advice, as_utf8, unmarked_utf16
+from pii.redaction.json_rows import JsonRow, row_or_fault
 
 DELIMITERS = ",;\t|"
 BOM = "\ufeff"
-DEEPEST = 200  # JSON levels; far below where Python stops, so that what was read can be written
 LONGEST_CELL = 2**27  # characters: what a quote that never closes may take of memory
 MOST_REREAD = 1000  # lines of a broken CSV row that are read again as rows of their own
 
@@ -26,7 +26,16 @@ class Record(NamedTuple):
     source: str  # the file's name as given, "-" for standard input
     number: int  # line of JSON Lines, row of CSV (1 = first row after the header), 1 for a text file
     text: str
-    row: dict | None  # the JSON object or the CSV row, None for plain text
+    row: "JsonRow | CsvRow | None"  # None for plain text
+
+    def raw(self) -> bytes:
+        """The record as it came."""
+        match self.row:
+            case None:
+                return self.text.encode()
+            case CsvRow():
+                return self.row.raw.encode()
+        return (self.row.bom + self.row.line).encode()
 
 
 class BadRecord(NamedTuple):
@@ -47,17 +56,19 @@ class CsvHeader(NamedTuple):
     terminator: str
     bom: str
 
-    def line(self, cells: Iterable[str]) -> bytes:
+    def line(self, cells: Iterable[str], terminator: str) -> bytes:
         buffer = io.StringIO(newline="")
         # with another terminator, Python 3.11 leaves a carriage return inside a cell unquoted
         csv.writer(buffer, delimiter=self.delimiter, lineterminator="\r\n").writerow(cells)
-        return (buffer.getvalue()[:-2] + self.terminator).encode()
+        return (buffer.getvalue()[:-2] + terminator).encode()
 
 
 class CsvRow(dict):
     """Cells by column name."""
 
-    header: CsvHeader
+    def __init__(self, header: CsvHeader, cells: Iterable[str], raw: str) -> None:
+        super().__init__(zip(header.names, cells, strict=True))
+        self.header, self.raw = header, raw
 
 
 def read_records(
@@ -69,15 +80,16 @@ def read_records(
     """The documents of a file, or of standard input for "-", read as they are asked for.
 
     Without `field` and `column` the file is one plain text, kept exactly: line ends and BOM included. With `field` it
-    is JSON Lines (gzip if named .gz) and the text is that field. With `column` it is CSV (RFC 4180, also with ; tab
-    or |, also .gz) and the text is that column; `on_header` is told its header, rows or not. Blank lines of JSON Lines
-    and CSV are no records and are dropped. Raises UserError for a file that cannot be read or lacks the column.
+    is JSON Lines and the text is that field. With `column` it is CSV (RFC 4180, also with ; tab or |) and the text is
+    that column; `on_header` is told its header, rows or not. Blank lines of JSON Lines and CSV are no records and are
+    dropped. A file named .gz is unpacked; one in UTF-16 with a byte order mark is read as if it were UTF-8. Raises
+    UserError for a file that cannot be read or lacks the column.
     """
     if source == "-" and sys.stdin is None:
         raise UserError("standard input is closed: name a file")
-    opener = gzip.open if (field or column) and source.endswith(".gz") else open
     try:
-        with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else opener(source, "rb") as file:
+        with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as raw:
+            file = as_utf8(raw, source, must_be_text=field is not None or column is not None)
             if field is not None:
                 yield from json_records(file, source, field)
             elif column is not None:
@@ -92,9 +104,11 @@ def read_records(
 
 def text_record(raw: bytes, source: str) -> Record | BadRecord:
     try:
-        return Record(source, 1, raw.decode("utf-8"), None)
+        if not unmarked_utf16(raw[:HEAD]):
+            return Record(source, 1, raw.decode("utf-8"), None)
     except UnicodeDecodeError:
-        return BadRecord(source, 1, "not UTF-8", raw)
+        pass
+    return BadRecord(source, 1, NOT_UTF8, raw)
 
 
 def is_unicode(text: str) -> bool:
@@ -109,48 +123,24 @@ def is_unicode(text: str) -> bool:
 # JSON Lines
 
 
-def json_records(file: BinaryIO | gzip.GzipFile, source: str, field: str) -> Iterator[Record | BadRecord]:
+def json_records(file: BinaryIO, source: str, field: str) -> Iterator[Record | BadRecord]:
+    bom = ""
     for number, raw in enumerate(file, start=1):
-        line = raw.removeprefix(BOM.encode()) if number == 1 else raw
-        if line.strip():
-            row = object_or_fault(line, field)
-            if isinstance(row, str):
-                yield BadRecord(source, number, row, raw)
-            else:
-                yield Record(source, number, row[field], row)
-
-
-def object_or_fault(line: bytes, field: str) -> dict | str:
-    """A JSON object whose `field` is text, or the reason why the line is none."""
-    try:
-        row = json.loads(line.decode("utf-8"), strict=False, parse_float=finite_float)
-        if nesting(row) > DEEPEST:
-            raise RecursionError
-    except UnicodeDecodeError:
-        return "not UTF-8"
-    except json.JSONDecodeError:
-        return "broken JSON"
-    except ValueError:  # more digits than Python converts, or beyond floating point
-        return "a number too large"
-    except RecursionError:
-        return "JSON nested too deep"
-    if not isinstance(row, dict):
-        return "not a JSON object"
-    if not isinstance(row.get(field), str):
-        return f"no field {field}"
-    return row if is_unicode(row[field]) else "lone surrogate"
-
-
-def finite_float(digits: str) -> float:
-    if math.isinf(value := float(digits)):  # it would be written as Infinity, which is no JSON
-        raise ValueError
-    return value
-
-
-def nesting(value: object) -> int:
-    if not isinstance(value, (dict, list)):
-        return 0
-    return 1 + max(map(nesting, value.values() if isinstance(value, dict) else value), default=0)
+        line = raw
+        if number == 1 and raw.startswith(BOM.encode()):
+            bom, line = BOM, raw[len(BOM.encode()) :]
+        if not line.strip():
+            continue
+        try:
+            found = row_or_fault(line.decode("utf-8"), field)
+        except UnicodeDecodeError:
+            found = NOT_UTF8
+        if isinstance(found, str):
+            yield BadRecord(source, number, found, raw)
+        else:
+            row, text = found
+            yield Record(source, number, text, row._replace(bom=bom) if bom else row)
+            bom = ""
 
 
 # CSV
@@ -159,7 +149,7 @@ CsvRows = Iterator[tuple[list[str] | None, str]]  # cells, None where the quotes
 
 
 def csv_records(
-    file: BinaryIO | gzip.GzipFile, source: str, column: str, on_header: Callable[[CsvHeader], None] | None
+    file: BinaryIO, source: str, column: str, on_header: Callable[[CsvHeader], None] | None
 ) -> Iterator[Record | BadRecord]:
     csv.field_size_limit(LONGEST_CELL)
     lines = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
@@ -171,8 +161,7 @@ def csv_records(
             if (reason := csv_fault(cells, raw, len(header.names))) or cells is None:
                 yield BadRecord(source, number, reason, raw.encode("utf-8", "surrogateescape"))
             else:
-                row = CsvRow(zip(header.names, cells, strict=True))
-                row.header = header
+                row = CsvRow(header, cells, raw)
                 yield Record(source, number, row[column], row)
     finally:
         lines.detach()  # a forgotten wrapper would close standard input
@@ -187,14 +176,20 @@ def read_header(lines: Iterator[str], source: str, column: str) -> tuple[CsvHead
     rows = csv_rows(chain([first], lines), delimiter)
     cells, raw = next(rows, ([], ""))
     if cells is None or not is_unicode(raw):
-        raise UserError(f"cannot read {source}: its header is no CSV in UTF-8")
+        raw_bytes = raw.encode("utf-8", "surrogateescape")
+        why = "no CSV" if is_unicode(raw) else NOT_UTF8 + advice(source, raw_bytes)
+        raise UserError(f"cannot read {source}: its header is {why}")
     if (count := cells.count(column)) != 1:
         raise UserError(f"{source} has {count or 'no'} columns named {column} among its {len(cells)}")
     names = [cell if cells.index(cell) == i else f"{cell}_{i + 1}" for i, cell in enumerate(cells)]
     if len(set(names)) < len(names):
         raise UserError(f"{source} has columns that share a name: rename them")
-    terminator = next((end for end in ("\r\n", "\n", "\r") if raw.endswith(end)), "\n")
-    return CsvHeader(cells, names, delimiter, terminator, bom), rows
+    return CsvHeader(cells, names, delimiter, terminator_of(raw), bom), rows
+
+
+def terminator_of(raw: str) -> str:
+    """The line end of a record; "" where the file ends without one."""
+    return next((end for end in ("\r\n", "\n", "\r") if raw.endswith(end)), "")
 
 
 def sniff_delimiter(header: str, column: str) -> str:
@@ -234,7 +229,7 @@ def csv_rows(lines: Iterator[str], delimiter: str) -> CsvRows:
 
 def csv_fault(cells: list[str] | None, raw: str, columns: int) -> str:
     if not is_unicode(raw):
-        return "not UTF-8"
+        return NOT_UTF8
     if cells is None:
         return "broken CSV"
     return "" if len(cells) == columns else f"{len(cells)} cells under {columns} columns"

@@ -18,6 +18,7 @@ from pii.training.run_config import choose_head, stored_bias
 from pii.training.runs import load_run
 
 FORWARDS_A_GROUP = 16  # documents are gathered until they fill so many forwards, so that windows of like length meet
+BOM = "\ufeff"
 CHARACTERS_A_TOKEN = 4  # about, in English and French
 NULLS = {"None", "nan", "NaN", "NaT", "<NA>"}  # how the nulls of Python, NumPy, decimal and pandas print
 FRENCH_WORDS = re.compile(
@@ -79,7 +80,7 @@ class Redactor:
         for group in self._groups(texts):
             found = detect(self.tagger, self.tokenizer, group, self.max_length, self.bias)
             for text, spans in zip(group, found, strict=True):
-                yield text, self._wanted(spans)
+                yield text, self._wanted(spans, text.startswith(BOM))
 
     def replace(self, text: str, spans: Iterable[Span]) -> str:
         """The text with these spans replaced."""
@@ -111,12 +112,13 @@ class Redactor:
         if group:
             yield group
 
-    def _wanted(self, found: Iterable[Found]) -> Iterator[Span]:
-        """Those of the wanted labels, under their new names, whose score is high enough."""
+    def _wanted(self, found: Iterable[Found], has_bom: bool) -> Iterator[Span]:
+        """Those of the wanted labels, under their new names, whose score is high enough; without a byte order mark,
+        which no value begins with."""
         for span in found:
-            label = self.new_labels[span.label_id]
-            if label is not None and span.score >= self.min_score:
-                yield Span(span.start, span.end, label, span.score)
+            label, start = self.new_labels[span.label_id], max(span.start, has_bom)
+            if label is not None and span.score >= self.min_score and start < span.end:
+                yield Span(start, span.end, label, span.score)
 
 
 def is_null(value: object) -> bool:

@@ -2,7 +2,6 @@
 
 import hmac
 import io
-import itertools
 import random
 import re
 import threading
@@ -13,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pii.common import UserError
-from pii.redaction.vault import BRACKETED, Vault
+from pii.redaction.vault import BRACKETED, NUMBERED, Vault, count_from_1
 from pii.synthetic.values import LOCALES, Values
 
 KINDS = ("label", "numbered", "mask", "hash", "fake")
@@ -64,7 +63,8 @@ class Replacer:
     """Replaces the values in texts, all in one way:
 
     label      [EMAIL]
-    numbered   [EMAIL_1]: the same value has the same number within a document; a vault keeps what stood there
+    numbered   [EMAIL_1]: the same value has the same number within a document; a vault keeps what stood there, and
+               its numbers go on from document to document
     mask       a `*` for each code point of the value; its line breaks stay
     hash       [EMAIL_0123456789abcdef]: the same value has the same hash in all documents of one key
     fake       a made-up value of the same type, the same one wherever the value occurs; see `Fakes`
@@ -86,10 +86,10 @@ class Replacer:
     def redact(self, text: str, spans: Iterable[Span], language: str = "und") -> str:
         """`text` with each span replaced and all else unchanged. `language` ("fr", "en-GB") matters to fakes alone.
 
-        With a vault, call it in the order of the documents: see `restore`. ValueError if spans are empty, out of range,
-        unsorted or overlap.
+        ValueError if spans are empty, out of range, unsorted or overlap.
         """
-        numbering, redacted, position = Numbering(text), io.StringIO(newline=""), 0  # millions of strings are not kept
+        numbering, position = Numbering(text, self.vault.numbers if self.vault else None), 0
+        redacted = io.StringIO(newline="")  # millions of strings are not kept
         for start, end, label, _ in spans:
             if not position <= start < end <= len(text):
                 raise ValueError("spans must be sorted, in range, not empty and without overlaps")
@@ -99,7 +99,7 @@ class Replacer:
         redacted.write(text[position:])
         whole = redacted.getvalue()
         if self.vault is not None:
-            self.vault.add(whole, numbering.values())
+            self.vault.add(whole, numbering.values() | numbering.literals())
         return whole
 
     def _replacement(self, label: str, value: str, language: str, numbering: "Numbering") -> str:
@@ -131,12 +131,13 @@ class Numbering:
     """The numbered placeholders of one document: by first appearance, one a value, none that stands in the text itself.
 
     So restoring is exact: what stands in brackets in a redacted text is a placeholder or stood so in the original.
+    `numbers`, [LABEL] → the next ones, go on from an earlier document; without them each label begins at 1.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, numbers: defaultdict[str, Iterator[int]] | None = None) -> None:
         self.in_text = set(BRACKETED.findall(text))
         self.placeholders: dict[tuple[str, str], str] = {}  # (label, value) → placeholder
-        self.numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))  # [LABEL] → the next
+        self.numbers = count_from_1() if numbers is None else numbers
 
     def placeholder_of(self, label: str, value: str) -> str:
         """The placeholder of a value, a new one at its first appearance."""
@@ -148,6 +149,10 @@ class Numbering:
     def values(self) -> dict[str, str]:
         """placeholder → value."""
         return {text: value for (_, value), text in self.placeholders.items()}
+
+    def literals(self) -> dict[str, str]:
+        """What looks like a placeholder in the text itself, standing for itself."""
+        return {text: text for text in sorted(self.in_text) if NUMBERED.fullmatch(text)}
 
 
 # Fakes

@@ -1,22 +1,26 @@
 """Redacted documents, spans or both out, in the order of the records."""
 
 import contextlib
+import gzip
 import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pii.common import UserError, atomic_path
-from pii.redaction.records import BadRecord, CsvHeader, CsvRow, Record
+from pii.inputs import is_gzip
+from pii.redaction.json_rows import JsonRow, json_string
+from pii.redaction.records import BadRecord, CsvHeader, CsvRow, Record, terminator_of
 
 OUTPUT_FORMATS = ("redacted", "spans", "jsonl")
+LINE_ENDS = (b"\n", b"\r")
 
 
 def json_line(fields: dict) -> bytes:
-    """A lone surrogate, which UTF-8 cannot hold, stays the escape `\\ud800` that it was."""
+    """A lone surrogate of a file's name, which UTF-8 cannot hold, becomes an escape."""
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -25,7 +29,8 @@ def json_line(fields: dict) -> bytes:
 
 @contextlib.contextmanager
 def output_file(path: Path | None, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Standard output for None, flushed at the end; else a file that is there, whole, on success only."""
+    """Standard output for None, flushed at the end; else a file that is there, whole, on success only. A file named
+    .gz is packed."""
     if path is None and sys.stdout is None:
         raise UserError("standard output is closed: name a file with --output")
     if path is None:
@@ -38,8 +43,15 @@ def output_file(path: Path | None, mode: int = 0o666) -> Iterator[BinaryIO]:
         with atomic_path(path.resolve()) as temporary:  # what a link names is written, the link stays
             temporary.unlink(missing_ok=True)
             temporary.touch(mode, exist_ok=False)
-            with temporary.open("wb") as file:
-                yield file
+            with temporary.open("wb") as file, packed(file, path) as inner:
+                yield inner
+
+
+def packed(file: BinaryIO, path: Path) -> Any:
+    """The file, or one to write in that packs what it gets into it: the same bytes whenever and wherever."""
+    if not is_gzip(path.name):
+        return contextlib.nullcontext(file)
+    return gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
 
 
 class Writer:
@@ -83,6 +95,9 @@ class RecordWriter(Writer):
         super().__init__(output)
         self.output_format, self.field, self.column, self.with_text = output_format, field, column, with_text
         self.header: CsvHeader | None = None
+        self.line_end = b"\n"  # the last one written
+        self.missing = b""  # the line end that the row before has not; the last of its file
+        self.is_empty = True
 
     def write_header(self, header: CsvHeader) -> None:
         """For read_records' `on_header`: CSV without rows comes out with its header. Once is enough for all files."""
@@ -91,7 +106,7 @@ class RecordWriter(Writer):
         if self.header:
             raise UserError("the CSV files have different columns: redact each to a file of its own")
         self.header = header
-        self._file.write(header.bom.encode() + header.line(header.cells))
+        self._write_row(header.bom.encode() + header.line(header.cells, header.terminator))
 
     def write(self, record: Record, redacted: str, spans: list[dict]) -> None:
         """`spans`: {"start", "end", "label", "score"} each, in code points of record.text."""
@@ -99,21 +114,43 @@ class RecordWriter(Writer):
             spans = [{**span, "text": record.text[span["start"] : span["end"]]} for span in spans]
         place = {"source": record.source, "number": record.number}
         if self.output_format == "redacted":
-            self._file.write(self._redacted(record.row, redacted))
+            self._write_redacted(record, redacted)
         elif self.output_format == "spans":
             self._file.write(json_line({**place, "spans": spans}))
+        elif isinstance(record.row, JsonRow):
+            new = {"redacted": json_string(redacted), "spans": json.dumps(spans, ensure_ascii=False)}
+            self._write_json(record.row, record.row.with_values(new))
         else:
-            fields = ({} if self.field is not None else place) | (record.row or {})
-            self._file.write(json_line({**fields, "redacted": redacted, "spans": spans}))
+            self._file.write(json_line({**place, **(record.row or {}), "redacted": redacted, "spans": spans}))
 
-    def _redacted(self, row: dict | None, redacted: str) -> bytes:
-        if row is None:
-            return redacted.encode("utf-8")
-        if self.field is not None:
-            return json_line({**row, self.field: redacted})
-        assert isinstance(row, CsvRow)
+    def _write_redacted(self, record: Record, redacted: str) -> None:
+        match record.row:
+            case None:
+                self._file.write(redacted.encode("utf-8"))
+            case JsonRow():
+                assert self.field is not None
+                self._write_json(record.row, record.row.with_text(self.field, redacted))
+            case CsvRow():
+                self._write_csv(record.row, redacted)
+
+    def _write_json(self, row: JsonRow, line: str) -> None:
+        self._write_row((row.bom + line if self.is_empty else line).encode("utf-8"))
+
+    def _write_csv(self, row: CsvRow, redacted: str) -> None:
+        """In the first file's way to write CSV; its own rows keep their line ends."""
         self.write_header(row.header)
-        return (self.header or row.header).line({**row, self.column: redacted}.values())
+        header = self.header or row.header
+        terminator = terminator_of(row.raw) if header is row.header else header.terminator or "\n"
+        self._write_row(header.line({**row, self.column: redacted}.values(), terminator))
+
+    def _write_row(self, row: bytes) -> None:
+        """A row in a line of its own, with the line end that it has."""
+        self._file.write(self.missing + row)
+        self.is_empty = False
+        if row.endswith(LINE_ENDS):
+            self.line_end, self.missing = b"\r\n" if row.endswith(b"\r\n") else row[-1:], b""
+        else:
+            self.missing = self.line_end
 
 
 class RejectedWriter(Writer):
@@ -132,7 +169,7 @@ class RejectedWriter(Writer):
         result = super().__exit__(kind, error, trace)
         if self.count and kind is None:
             records = "1 record" if self.count == 1 else f"{self.count} records"
-            print(f"passed over {records} that could not be read", file=sys.stderr)
+            print(f"passed over {records} that could not be read or restored", file=sys.stderr)
         return result
 
     def write(self, bad: BadRecord) -> None:

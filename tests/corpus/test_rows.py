@@ -1,9 +1,11 @@
 """Raw rows: every form people have gives the same spans, and a row that cannot be right is refused with a reason."""
 
 import ast
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import re
 import tracemalloc
 import warnings
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from pii.common import UserError
 from pii.corpus import rows
 from pii.corpus.rows import (
+    BYTE_ORDER_MARK,
     RowError,
     Source,
     checked_spans,
@@ -24,6 +27,7 @@ from pii.corpus.rows import (
     skeleton,
     without_overlaps,
 )
+from pii.inputs import advice, likely_encoding
 
 TEXT = "Dear Mr Müller, your PIN is 1234."
 SPANS = [(5, 7, "PREFIX"), (8, 14, "LASTNAME"), (28, 32, "PIN")]
@@ -600,4 +604,82 @@ def test_an_odd_escape_in_python_notation_says_nothing_on_standard_error():
 def test_a_label_map_gives_only_labels_that_can_be_written(tmp_path, content):
     (tmp_path / "map.json").write_text(content)
     with pytest.raises(UserError, match=r"map\.json"):
+        read_label_map(tmp_path / "map.json")
+
+
+# Other encodings and packed files
+
+ACCENTED = {"unmasked_text": "Zoé d’Œ", "span_labels": []}
+
+
+def other_form(name: str, encoding: str, mark: bytes = b"") -> bytes:
+    """A row in a file of that name and encoding."""
+    text = json.dumps(ACCENTED, ensure_ascii=False)
+    content = mark + (f"[{text}]" if ".json" in name.lower() and ".jsonl" not in name.lower() else text).encode(
+        encoding
+    )
+    return gzip.compress(content) if name.lower().endswith(".gz") else content
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL.GZ", "a.json", "a.JSON"])
+@pytest.mark.parametrize(
+    ("encoding", "mark"), [("utf-8", BYTE_ORDER_MARK), ("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")]
+)
+def test_a_byte_order_mark_says_how_a_file_is_read(tmp_path, name, encoding, mark):
+    (tmp_path / name).write_bytes(other_form(name, encoding, mark))
+    assert rows_in(tmp_path / name) == [(1, ACCENTED)]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32", "cp1252"])
+def test_a_file_of_another_encoding_is_refused_with_the_command_that_converts_it(tmp_path, name, encoding):
+    (tmp_path / name).write_bytes(other_form(name, encoding))
+    command = f"iconv -f {encoding.replace('-le', 'le').replace('-be', 'be')} -t utf-8"
+    if encoding == "cp1252" and name != "a.json":  # each row is refused alone: see test_prepare
+        ((_, line),) = Source(tmp_path / name).lines()
+        assert command in advice(str(tmp_path / name), line)
+        return
+    with pytest.raises(UserError) as caught:
+        rows_in(tmp_path / name)
+    assert command in str(caught.value) and f"> {tmp_path}/a.utf8.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "likely"),
+    [
+        ("L’été, « œuvre »".encode("cp1252"), "cp1252"),
+        ("Hélène à Besançon".encode("latin-1"), "cp1252"),
+        ("L’été à Besançon, là-bas".encode("mac_roman"), "macintosh"),
+        ("Hélène à Besançon".encode("cp850"), "cp850"),
+        ("é".encode() * 9 + b"\xe9" + b"x" * 20_000, ""),
+        (b"\xed\xa0\x80", ""),
+        (b"x" * 20_000 + b"\xe9", "cp1252"),
+    ],
+)
+def test_the_likely_encoding_is_that_which_makes_french_of_it(raw, likely):
+    assert likely_encoding(raw) == likely
+
+
+def test_an_archive_says_how_to_unpack_it(tmp_path):
+    for name, content, words in (
+        ("a b.jsonl.bz2", bz2.compress(LINES[0]), "bunzip2 --keep"),
+        ("a b.jsonl", lzma.compress(LINES[0]), "unxz --keep"),
+        ("a b.jsonl", gzip.compress(LINES[0]), "name that ends with .gz"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=words) as caught:
+            rows_in(tmp_path / name)
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_label_map_may_have_a_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "map.json").write_bytes('{"PRÉNOM": "FIRSTNAME"}'.encode(encoding))
+    assert read_label_map(tmp_path / "map.json") == {"PRÉNOM": "FIRSTNAME"}
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le"])
+def test_a_label_map_of_another_encoding_is_refused_with_the_command(tmp_path, encoding):
+    (tmp_path / "map.json").write_bytes('{"PRÉNOM": "FIRSTNAME"}'.encode(encoding))
+    with pytest.raises(UserError, match=f"iconv -f {encoding.replace('-le', 'le')} -t utf-8"):
         read_label_map(tmp_path / "map.json")

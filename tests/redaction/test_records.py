@@ -56,7 +56,7 @@ def reasons(source: str, **kind) -> dict[int, str]:
 
 
 def json_lines(content: bytes) -> list[dict]:
-    return [json.loads(line) for line in content.decode().split("\n")[:-1]]
+    return [json.loads(line) for line in content.decode("utf-8-sig").split("\n")[:-1]]
 
 
 # Plain text
@@ -77,7 +77,7 @@ def test_a_plain_text_is_one_record_decoded_exactly(folder: Path, content: str) 
     assert list(read_records(source)) == [Record(source, 1, content, None)]
 
 
-@pytest.mark.parametrize("raw", [b"caf\xe9", b"\xff\xfea\0", b"\xed\xa0\x80", b"a" * 100_000 + b"\xc3"])
+@pytest.mark.parametrize("raw", [b"caf\xe9", b"a\0" * 8, b"\xed\xa0\x80", b"a" * 100_000 + b"\xc3"])
 def test_a_text_that_is_not_utf8_is_bad_as_a_whole(tmp_path: Path, raw: bytes) -> None:
     source = written(tmp_path / "a.txt", raw)
     assert list(read_records(source)) == [BadRecord(source, 1, "not UTF-8", raw)]
@@ -144,8 +144,8 @@ def test_numbers_are_lines_and_blank_lines_are_no_records(tmp_path: Path) -> Non
         (b'{"text": "a", "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "JSON nested too deep"),
         (b'{"text": "a", "deep": ' + b'{"a":' * 300 + b"1" + b"}" * 301, "JSON nested too deep"),
         (b'{"text": "a", "deep": ' + b"[" * 100_000, "JSON nested too deep"),
-        (b'{"text": "a", "huge": ' + b"9" * 5000 + b"}", "a number too large"),
-        (b'{"text": "a", "huge": 1e400}', "a number too large"),
+        (b'{"text": "' + CANARY.encode() + b'", "id": 1, "te\\u0078t": "a"}', "2 times the field text"),
+        (b'{"text": 1, "text": "' + CANARY.encode() + b'"}', "2 times the field text"),
     ],
 )
 def test_a_bad_json_line_is_told_and_the_lines_around_it_go_on(tmp_path: Path, line: bytes, reason: str) -> None:
@@ -164,12 +164,9 @@ def test_json_nested_as_deep_as_allowed_can_be_written(tmp_path: Path) -> None:
 def test_the_fields_beside_the_text_keep_what_only_json_can_hold(tmp_path: Path) -> None:
     row = b'{"text": "a\\u0000\\ud83d\\ude00", "\\udc00": "\\ud800 \xc3\xa9", "n": NaN}\n'
     source = written(tmp_path / "a.jsonl", row)
-    assert convert([source], tmp_path / "out", field="text") == row.replace(b"\\ud83d\\ude00", "😀".encode())
-
-
-def test_of_a_repeated_key_nothing_but_the_redacted_text_comes_out(tmp_path: Path) -> None:
-    source = written(tmp_path / "a.jsonl", f'{{"text": "{CANARY}", "text": "b"}}\n')
-    assert convert([source], tmp_path / "out", field="text", edit=str.upper) == b'{"text": "B"}\n'
+    assert convert([source], tmp_path / "out", field="text") == row
+    converted = convert([source], tmp_path / "out", edit=lambda text: text + "é", field="text")
+    assert converted == row.replace(b'\\ude00"', b'\\ude00\\u00e9"')
 
 
 @pytest.mark.parametrize(("kind", "content"), [("field", '{"text": "é"}\n'), ("column", "id,text\n1,é\n")])
@@ -236,7 +233,7 @@ def test_the_delimiter_is_found_in_the_header_alone(tmp_path: Path, delimiter: s
 def test_only_the_column_changes(tmp_path: Path) -> None:
     source = written(tmp_path / "a.csv", 'id;text\r\n1;Mr X\r\n\r\n2;\r\n3;"Mr; Y"')
     converted = convert([source], tmp_path / "out", edit=lambda text: text.replace("Mr", "[PREFIX]"), column="text")
-    assert converted == b'id;text\r\n1;[PREFIX] X\r\n2;\r\n3;"[PREFIX]; Y"\r\n'
+    assert converted == b'id;text\r\n1;[PREFIX] X\r\n2;\r\n3;"[PREFIX]; Y"'
 
 
 @pytest.mark.parametrize("content", [b"id,text\r\n", b"id,text\n", "\ufeffid,text\r\n".encode()])

@@ -35,34 +35,77 @@ def vault_of(batch: list[Document], path: Path) -> list[str]:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(documents(6), max_size=4))
 @example([[("a", "EMAIL")], [("[EMAIL_1]", None)], [("b", "EMAIL")], [("a", "EMAIL")]])
+@example([[("[EMAIL_1]", None)], [("a", "EMAIL")], [("[EMAIL_2]", None), ("a", "EMAIL")], [("b", "EMAIL")]])
 @example([[("[EMAIL_2]", "EMAIL"), ("[EMAIL_1]", "A"), ("[A_1]", "EMAIL"), ("[", None), ("EMAIL_3]", "NRP")]])
 @example([[]])
-def test_restoring_what_was_redacted_gives_the_original(batch):
+def test_restoring_gives_the_original_or_an_error_where_another_became_the_same_text(batch):
     with tempfile.TemporaryDirectory() as folder:
         texts = vault_of(batch, Path(folder) / "vault")
         vault = load_vault(Path(folder) / "vault")
-    assert [restore(vault, text) for text in texts] == [text_of(document) for document in batch]
-    assert [restore(vault, text) for text in texts] == [text_of(document) for document in batch]  # and once more
+    originals = [text_of(document) for document in batch]
+    for text, original in [*zip(texts, originals, strict=True), *zip(texts[::-1], originals[::-1], strict=True)]:
+        same = {one for one, other in zip(originals, texts, strict=True) if other == text}
+        if len(same) == 1:
+            assert restore(vault, text) == original
+        else:
+            with pytest.raises(UserError, match="several originals"):
+                restore(vault, text)
+            assert text in same  # what looked like a placeholder stood in one of them
 
 
-def test_originals_with_one_redacted_text_come_back_in_their_order(tmp_path):
-    batch = [[("Hi ", None), (name, "NAME")] for name in ("Ann", "Bob", "Ann", "[NAME_1]", "Eve")]
-    batch[3] = [("Hi [NAME_1]", None)]
+def test_each_text_of_a_vault_is_restored_alone_and_in_any_order(tmp_path):
+    batch = [[("Hi ", None), (name, "NAME")] for name in ("Ann", "Bob", "Ann", "Eve")]
     texts = vault_of(batch, tmp_path / "vault")
-    assert len(set(texts)) == 1
+    assert texts == [f"Hi [NAME_{number}]" for number in (1, 2, 3, 4)]
+    for chosen in ([1], [3, 0], [2, 2, 1]):
+        vault = load_vault(tmp_path / "vault")
+        assert [restore(vault, texts[i]) for i in chosen] == [text_of(batch[i]) for i in chosen]
+
+
+def test_of_several_originals_of_one_text_none_is_restored(tmp_path):
+    """As in a vault whose numbers began at 1 in each document, or where the text itself looks like a placeholder."""
+    text, other = "Hi [NAME_1]", "Oh [NAME_1]"
+    lines = [(text, {"[NAME_1]": name}) for name in ("Ann", "Bob", "Ann")] + [(other, {"[NAME_1]": "Ann"})]
+    entries = [{"redacted_sha256": hashlib.sha256(t.encode()).hexdigest(), "values": values} for t, values in lines]
+    for start in range(3):
+        content = [{"vault_version": 1}, *entries[start:]]
+        (tmp_path / "vault").write_text("".join(json.dumps(entry) + "\n" for entry in content))
+        vault = load_vault(tmp_path / "vault")
+        assert restore(vault, other) == "Oh Ann"
+        if start == 2:
+            assert restore(vault, text) == "Hi Ann"
+            continue
+        for edited in (False, True):
+            with pytest.raises(UserError, match="several originals") as error:
+                restore(vault, text, edited)
+            assert_one_line_without_canary(error)
+        with pytest.raises(UserError, match="several values"):
+            restore(vault, "Oh, [NAME_1]", edited=True)
+
+
+def test_an_edited_text_is_restored_by_its_placeholders_alone_where_that_is_asked_for(tmp_path):
+    batch = [[("Hi ", None), ("Ann", "NAME"), (" and ", None), ("[NAME_1]", "NAME")]]
+    batch.append([("[NAME_4] ", None), ("Bo", "A")])
+    assert vault_of(batch, tmp_path / "vault") == ["Hi [NAME_2] and [NAME_3]", "[NAME_4] [A_1]"]
     vault = load_vault(tmp_path / "vault")
-    assert [restore(vault, text) for text in texts] == ["Hi Ann", "Hi Bob", "Hi Ann", "Hi [NAME_1]", "Hi Eve"]
+    edited = "[NAME_3] [NAME_2]: [[NAME_2]] [NAME_1] [NAME_4] [name_2] [NAME_5] [A_1]"
+    assert restore(vault, edited, edited=True) == "[NAME_1] Ann: [Ann] [NAME_1] [NAME_4] [name_2] [NAME_5] Bo"
+    with pytest.raises(UserError, match="--edited"):
+        restore(vault, edited)
 
 
-def test_an_edited_text_is_restored_if_the_vault_holds_one_document(tmp_path):
-    vault_of([[("Hi ", None), ("Ann", "NAME"), (" and ", None), ("[NAME_1]", "NAME")]], tmp_path / "vault")
-    vault = load_vault(tmp_path / "vault")
-    edited = "[NAME_3] [NAME_2]: [[NAME_2]] [NAME_1] [NAME_4] [name_2]"  # [NAME_1] stood in the original
-    assert restore(vault, edited) == "[NAME_1] Ann: [Ann] [NAME_1] [NAME_4] [name_2]"
+def test_a_placeholder_that_also_stands_in_a_text_is_not_restored_in_an_edited_one(tmp_path):
+    for batch in ([[("Ann", "A")], [("see [A_1].", None)]], [[("see [A_1].", None)], [("Ann", "A")]]):
+        (tmp_path / "vault").unlink(missing_ok=True)
+        vault_of(batch, tmp_path / "vault")
+        vault = load_vault(tmp_path / "vault")
+        assert restore(vault, "[A_1]", edited=True) == "Ann"  # the redacted text itself
+        with pytest.raises(UserError, match="several values"):
+            restore(vault, "see [A_1]!", edited=True)
 
 
-@pytest.mark.parametrize("others", [[], [[("a", "EMAIL")], [("a", "EMAIL")]], [[("a", "EMAIL")], []]])
-def test_an_unknown_text_is_refused_unless_one_document_is_held(others, tmp_path):
+@pytest.mark.parametrize("others", [[], [[("a", "EMAIL")]], [[("a", "EMAIL")], [("a", "EMAIL")]]])
+def test_an_unknown_text_is_refused(others, tmp_path):
     vault_of(others, tmp_path / "vault")
     with pytest.raises(UserError, match="changed or belongs to another vault") as error:
         restore(load_vault(tmp_path / "vault"), CANARY)
@@ -124,7 +167,7 @@ def test_a_vault_is_json_lines_as_documented(tmp_path):
 @pytest.mark.parametrize("before", [False, True])
 def test_a_broken_run_leaves_the_old_vault_and_nothing_else(mishap, before, tmp_path):
     if before:
-        vault_of([[("a", "EMAIL")]], tmp_path / "vault")
+        vault_of([[(CANARY, "EMAIL")]], tmp_path / "vault")
     old = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(type(mishap)), Vault.create(tmp_path / "vault") as vault:
         redacted(Replacer("numbered", vault=vault), [(CANARY, "EMAIL")])
@@ -132,12 +175,26 @@ def test_a_broken_run_leaves_the_old_vault_and_nothing_else(mishap, before, tmp_
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
 
 
-def test_a_new_vault_replaces_an_old_one_and_makes_its_folder(tmp_path):
+def test_a_vault_makes_its_folder_and_replaces_one_that_begins_as_it_does(tmp_path):
     path = tmp_path / "new" / "vault"
-    vault_of([[("a", "EMAIL")]], path)
-    path.chmod(0o644)
-    (text,) = vault_of([[("b", "EMAIL")]], path)
-    assert restore(load_vault(path), text) == "b" and path.stat().st_mode & 0o777 == 0o600
+    batch = [[("a", "EMAIL")], [("b", "EMAIL")]]
+    for size in (0, 1, 2, 2):
+        texts = vault_of(batch[:size], path)
+        assert [restore(load_vault(path), text) for text in texts] == ["a", "b"][:size]
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.chmod(0o644)
+
+
+@pytest.mark.parametrize("other", [[("b", "EMAIL")], [("a", "NRP")], [("a", None)], []])
+def test_a_vault_of_other_texts_is_not_replaced(other, tmp_path):
+    """They could be restored no more, or worse: with the values of the new ones."""
+    vault_of([[("a", "EMAIL")], [("c", "EMAIL")]], path := tmp_path / "vault")
+    before = path.read_bytes()
+    for batch in ([other], [[("a", "EMAIL")], other], [[("a", "EMAIL")]], []):
+        with pytest.raises(UserError, match="of other texts") as error:
+            vault_of(batch, path)
+        assert_one_line_without_canary(error)
+        assert only_file(tmp_path) == path and path.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [None, b"", CANARY.encode(), b'{"vault_version": 2}\n', b"\xff\n", b"[" * 99999])
