@@ -90,7 +90,9 @@ def redact_files(arguments: argparse.Namespace) -> None:
     """Every input to standard output or one file, or each to its own file of a folder."""
     jobs = plan(arguments)
     if not jobs:
-        print("nothing to do: every output is there", file=sys.stderr)
+        place = Place.of_environment()
+        whose = f" of process {place.rank} of {place.world_size}" if place.world_size > 1 else ""
+        print(f"nothing to do: every output{whose} is there", file=sys.stderr)
         return
     check_outputs(arguments, [output for _, output in jobs if output])
     redactor = None
@@ -157,7 +159,9 @@ def shard(files: Sequence[str], folder: Path, rank: int, world: int) -> list[tup
 
 
 def is_done(output: Path) -> bool:
-    """Whether an output is there, and so is whole; then nothing but it stays."""
+    """Whether an output is there, and so is whole; then nothing but it stays. Raises UserError at a folder there."""
+    if output.is_dir():
+        raise UserError(f"{output} is a folder where a file is to stand: move it or choose another --output")
     if output.exists():
         clear_leftovers(output)
     return output.exists()

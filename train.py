@@ -79,12 +79,14 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
         start_from(arguments.start_from, trainer, split)
     processes.print(describe(reader, split, windows, plans, arguments))
 
-    with runs.run_folder(arguments.output, processes) as folder:
+    with (
+        runs.run_folder(arguments.output, processes) as folder,
+        runs.telling_what_is_kept(arguments.output, belongs_to),
+    ):
         loaded = time.perf_counter()
         monitor = build_monitor(trainers, reader, arguments, processes)
         state = (arguments.output, belongs_to, arguments.resume)
-        with runs.telling_what_is_kept(arguments.output, belongs_to):
-            summary = train(trainers, reader, split, windows, config, processes, monitor, *state)
+        summary = train(trainers, reader, split, windows, config, processes, monitor, *state)
         seconds = time.perf_counter() - loaded
         summary |= {
             "seconds": round(seconds, 2),
@@ -215,7 +217,9 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     if arguments.output.is_dir():
         check_output(arguments.output / runs.STATE)
     if arguments.tensorboard:
-        check_output(board_folder(arguments) / "events")
+        board = board_folder(arguments)
+        str(board.absolute()).encode()  # as TensorBoard does; `run` tells of a UnicodeEncodeError
+        check_output(board / "events")
 
 
 def check_data(split: PreparedSplit, windows: Windows, folder: Path) -> None:

@@ -136,7 +136,7 @@ def refuse_as_file(path: Path) -> None:
 def refuse_as_folder(folder: Path, marks: tuple[str, ...]) -> None:
     """Raise UserError where a folder cannot take the place of what is there."""
     if folder.exists() and not is_ours(folder, marks):
-        raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another name or remove it")
+        raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another --output")
     if os.path.ismount(folder):
         raise UserError(f"{folder} is a mount point, which nothing can replace: name a folder within it")
 
@@ -183,7 +183,10 @@ def work_folder(path: Path) -> Iterator[Path]:
     of its own, and nothing is cleared up.
     """
     shared = writing_folder(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{path.parent} is no folder, or a part of its way is none: choose another place") from None
     with locked(shared / "lock", path) as is_alone:
         if is_alone:
             clear_up(shared, path)

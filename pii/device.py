@@ -17,8 +17,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from None
+    except Exception as error:  # each of PyTorch's backends raises what it likes
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"device {name} cannot be used ({reason}): try --device cpu") from None
     return device
 
 
