@@ -14,6 +14,7 @@ from pii.common import (
     Parser,
     UserError,
     check_output,
+    check_unicode,
     clear_leftovers,
     fraction,
     learning_rate,
@@ -217,9 +218,8 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     if arguments.output.is_dir():
         check_output(arguments.output / runs.STATE)
     if arguments.tensorboard:
-        board = board_folder(arguments)
-        str(board.absolute()).encode()  # as TensorBoard does; `run` tells of a UnicodeEncodeError
-        check_output(board / "events")
+        check_unicode(board_folder(arguments))
+        check_output(board_folder(arguments) / "events")
 
 
 def check_data(split: PreparedSplit, windows: Windows, folder: Path) -> None:

@@ -141,6 +141,16 @@ def refuse_as_folder(folder: Path, marks: tuple[str, ...]) -> None:
         raise UserError(f"{folder} is a mount point, which nothing can replace: name a folder within it")
 
 
+def check_unicode(path: Path) -> None:
+    """Raise UserError where a path is none for libraries that take names in Unicode only."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path_text(path)}: its name must be UTF-8, and so must the locale's: set LC_ALL=C.UTF-8"
+        ) from None
+
+
 def path_text(path: Path | str) -> str:
     """A path as files in UTF-8 can hold it: what of its name is no UTF-8 stands as an escape."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerFast
 from transformers.integrations.mistral.tokenizer import MistralConverter
 
-from pii.common import UserError, atomic_folder, check_output, write_json
+from pii.common import UserError, atomic_folder, check_output, check_unicode, write_json
 from pii.corpus import tekken
 from pii.heads.heads import DOCUMENTED, DocumentedHead
 from pii.heads.tagging import Tagger
@@ -31,6 +31,7 @@ def export_run(run: Path, folder: Path, head: str | None = None, backbone: str |
     but for what predict.py trims at a span's edges: the model card has `trimmed` for that.
     """
     check_output(folder, MARK)
+    check_unicode(folder)
     config = read_config(run)
     head = choose_documented(config, run, head)
     if config["backbone"]["precision"] != "bf16":
