@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ from safetensors import SafetensorError
 from pii.cores import available_cores
 
 PATIENCE = 2.0  # seconds to wait for another process that writes the same file: most are written in less
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory")  # what PyTorch says, of a GPU and of a CPU
 MOST_RATE = 1e30  # AdamW's first step multiplies it by 10, in float32
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 
@@ -66,6 +68,10 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of our output left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        message, code = "memory is short: free some, or have less done at once (--tokens-per-forward, --batch-size)", 2
     except UnicodeEncodeError as error:  # of a file's name, where the locale's encoding is narrow
         message, code = f"{error.encoding} cannot hold a name that was given: rename it or set LC_ALL=C.UTF-8", 2
     except OSError as error:  # a full disk, a read-only folder

@@ -11,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from pii import common
 from pii.common import UserError, atomic_folder, atomic_path, clear_leftovers
@@ -335,3 +337,30 @@ def test_absurd_learning_rates_are_refused(text):
     with pytest.raises((argparse.ArgumentTypeError, ValueError)):
         common.learning_rate(text)
     assert common.learning_rate("1e-5") == 1e-5
+
+
+def run_out_of_memory(kind: str) -> object:
+    if kind == "numpy":
+        return np.ones(2**55)
+    if kind == "a CPU":
+        return torch.ones(2**55)
+    if kind == "a GPU":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    raise MemoryError
+
+
+@pytest.mark.parametrize("kind", ["Python", "numpy", "a CPU", "a GPU"])
+def test_where_memory_is_short_one_line_says_so(capsys, kind):
+    with pytest.raises(SystemExit) as stop:
+        common.run(lambda: run_out_of_memory(kind))
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and "memory is short" in err and len(err.splitlines()) == 1
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        common.run(fault)
+
+
+def fault() -> None:
+    raise RuntimeError("size mismatch, an illegal memory access")
