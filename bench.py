@@ -11,20 +11,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pii  # noqa: F401 (before torch: it says how threads wait)
+
+# isort: split
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import train
-from pii.common import Parser, UserError, positive_int, run, write_json
+from pii.common import Parser, UserError, check_output, path_text, positive_int, run, write_json
 from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
 from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
 from pii.decoder.backbone import BOS_ID, Backbone, decoder_layers, load_backbone
 from pii.decoder.features import Reader
 from pii.decoder.precision import PRECISIONS, backbone_dtype
 from pii.decoder.states import compile_layers
-from pii.device import choose_device, device_name, peak_memory
+from pii.device import choose_device, describe_device, device_name, peak_memory, set_threads
 from pii.heads.heads import DOCUMENTED, STRONG
 from pii.processes import Processes
 from pii.training.config import TrainingConfig
@@ -46,16 +49,23 @@ RECIPE, ONE_HEAD, TWO_EPOCHS, LATER_EPOCH = "plain recipe", "one documented head
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    check_output(arguments.json)
     device = choose_device(arguments.device)
+    set_threads()
     backbone = arguments.backbone or DEFAULT_BACKBONES.get(device.type, STANDIN)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.data or write_random_data(Path(temporary) / "random")
         split = PreparedSplit(folder, arguments.split)
         if not len(split):
             raise UserError(f"{folder} has no {arguments.split} rows: choose another --split")
-        report = {"device": device_name(device), "backbone": backbone, "data": str(arguments.data or "random tokens")}
+        report: dict = {
+            "device": device_name(device),
+            "backbone": path_text(backbone),
+            "data": path_text(arguments.data or "random tokens"),
+        }
         print(
-            f"device: {report['device']}   backbone: {backbone}   data: {report['data']}, {arguments.rounds} rounds\n"
+            f"device: {describe_device(device)}   backbone: {backbone}   data: {report['data']}, "
+            f"{arguments.rounds} rounds\n"
         )
         report["training"] = bench_training(backbone, device, split, arguments, Path(temporary))
         if arguments.data:

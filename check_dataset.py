@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pii.common import Parser, UserError, positive_int, run
+from pii.common import Parser, UserError, check_output, positive_int, run
 from pii.corpus import tekken
 from pii.corpus.doubts.find import find_doubts
 from pii.corpus.invariants import check_split
@@ -29,6 +29,7 @@ MOST_ROWS = 100  # that are named for one reason
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    check_output(arguments.html)
     meta, splits = open_data(arguments.data)
     check_invariants(arguments.data, meta, splits)
     print(f"{arguments.data}: every invariant holds")

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from pii.common import Parser, UserError, positive_int, run
+from pii.common import Parser, UserError, check_output, positive_int, run
 
 ROOT = Path(__file__).resolve().parent
 BACKBONE = "backbones/smollm2-tekken"
@@ -19,6 +19,8 @@ STRONG_EPOCHS = 6  # of the strong head, on features that the first epoch comput
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    for place in (DATA, RUN, BACKBONE):
+        check_output(ROOT / place / "any")
     seconds = {}
     for command in commands(arguments.rows):
         print(f"\n$ python {command}", flush=True)
@@ -26,7 +28,9 @@ def main(argv: list[str] | None = None) -> None:
         if subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT).returncode:
             raise UserError(f"`python {command}` failed: see above", code=1)
         seconds[command.split(".py")[0]] = time.perf_counter() - started
-    report, summary = (json.loads((ROOT / RUN / f"{name}.json").read_text()) for name in ("evaluation", "summary"))
+    report, summary = (
+        json.loads((ROOT / RUN / f"{name}.json").read_text("utf-8")) for name in ("evaluation", "summary")
+    )
     print_results(report, summary["validation"], seconds)
 
 

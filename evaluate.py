@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pii.common import Parser, UserError, fraction, run, write_json
+from pii.common import Parser, UserError, check_output, fraction, path_text, run, write_json
 from pii.corpus.store import SPLITS, PreparedSplit
 from pii.heads.heads import PLAIN
 from pii.pages.report_page import commonest_confusions, write_report_page
@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
     if arguments.show_text and not arguments.html:
         raise UserError("--show-text is for the page: name its file with --html")
+    if processes.rank == 0:
+        check_outputs(arguments)
     split = PreparedSplit(arguments.data, arguments.split)
     if not len(split):
         raise UserError(f"{arguments.data} has no {arguments.split} rows: choose another --split")
@@ -56,9 +58,9 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
     started = time.perf_counter()
     judged = judge_at(0.0)
     report = {
-        "run": str(arguments.run),
+        "run": path_text(arguments.run),
         "head": head,
-        "data": str(arguments.data),
+        "data": path_text(arguments.data),
         "split": arguments.split,
         "spans": "documented"
         if config["heads"][head]["tags"] == PLAIN and not arguments.whole_words
@@ -104,6 +106,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     return parser.parse_args(argv)
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Raise UserError or OSError where what is to be measured could not be written."""
+    if arguments.json and arguments.html and arguments.json.resolve() == arguments.html.resolve():
+        raise UserError("--json and --html: each needs a file of its own")
+    check_output(arguments.json)
+    check_output(arguments.html)
+    if arguments.target_recall and arguments.run.is_dir():
+        check_output(arguments.run / OPERATING_POINTS)
 
 
 def stored_bias_or_none(run: Path, head: str) -> float | None:

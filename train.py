@@ -5,15 +5,31 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pii  # noqa: F401 (before torch: it says how threads wait)
+
+# isort: split
 import torch
 
-from pii.common import Parser, UserError, clear_leftovers, fraction, positive_float, positive_int, run, seed
+from pii.common import (
+    Parser,
+    UserError,
+    check_output,
+    check_unicode,
+    clear_leftovers,
+    fraction,
+    learning_rate,
+    path_text,
+    positive_float,
+    positive_int,
+    run,
+    seed,
+)
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows, make_windows
 from pii.decoder.backbone import DEFAULT_BACKBONE, backbone_depth
 from pii.decoder.features import CACHES, Reader, fetch, to_device
 from pii.decoder.precision import PRECISIONS
-from pii.device import device_name, peak_memory
+from pii.device import describe_device, device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 from pii.heads.tagging import Tagger
 from pii.processes import Processes
@@ -42,6 +58,8 @@ def main(argv: list[str] | None = None) -> None:
 def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: Processes) -> None:
     """From prepared data to a run folder."""
     started = time.perf_counter()
+    if processes.rank == 0:
+        check_outputs(arguments)
     split = PreparedSplit(arguments.data, "train")
     windows = make_windows(split.example_offsets, config.max_length)
     check_data(split, windows, arguments.data)
@@ -62,7 +80,10 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
         start_from(arguments.start_from, trainer, reader.backbone, split)
     processes.print(describe(reader, split, windows, plans, arguments))
 
-    with runs.run_folder(arguments.output, processes) as folder:
+    with (
+        runs.run_folder(arguments.output, processes) as folder,
+        runs.telling_what_is_kept(arguments.output, belongs_to),
+    ):
         loaded = time.perf_counter()
         monitor = build_monitor(trainers, reader, arguments, processes)
         state = (arguments.output, belongs_to, arguments.resume)
@@ -74,6 +95,7 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
             "tokens_per_second": round(summary["tokens"] / seconds, 1),
             "peak_memory_gib": round(peak_memory(processes.device), 2),
             "device": device_name(processes.device),
+            "threads": torch.get_num_threads(),
             "processes": processes.world_size,
             "belongs_to": belongs_to,
         }
@@ -182,9 +204,22 @@ def build_monitor(
     if processes.rank:
         return Monitor(trainers)
     validation = Validation(reader, arguments.data, arguments.max_length, arguments.seed)
-    # beside the run folder, which is replaced as a whole
-    board = arguments.output.parent / "tensorboard" / arguments.output.name if arguments.tensorboard else None
-    return Monitor(trainers, validation, board)
+    return Monitor(trainers, validation, board_folder(arguments) if arguments.tensorboard else None)
+
+
+def board_folder(arguments: argparse.Namespace) -> Path:
+    """Of TensorBoard: beside the run folder, which is replaced as a whole."""
+    return arguments.output.parent / "tensorboard" / arguments.output.name
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Raise UserError or OSError where what is to be trained could not be written."""
+    check_output(arguments.output, runs.SUMMARY, runs.STATE)
+    if arguments.output.is_dir():
+        check_output(arguments.output / runs.STATE)
+    if arguments.tensorboard:
+        check_unicode(board_folder(arguments))
+        check_output(board_folder(arguments) / "events")
 
 
 def check_data(split: PreparedSplit, windows: Windows, folder: Path) -> None:
@@ -208,7 +243,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-grad-norm", type=positive_float, help="gradients are clipped to it (%(default)s)")
     documented = parser.add_argument_group("the documented head (the strong one, where it is trained alone)")
     documented.add_argument(
-        "--learning-rate", type=positive_float, nargs="+", help="of AdamW (1e-5); several: a head each"
+        "--learning-rate", type=learning_rate, nargs="+", help="of AdamW (1e-5); several: a head each"
     )
     documented.add_argument("--epochs", type=positive_int, help="(1)")
     documented.add_argument("--dropout", type=fraction, help="(0.1)")
@@ -216,7 +251,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     strong.add_argument(
         "--layers", nargs="+", help="of the backbone, that it reads; auto tries several (default: at 0.4, 0.6, 0.8)"
     )
-    strong.add_argument("--strong-learning-rate", type=positive_float, nargs="+", help="(2e-3)")
+    strong.add_argument("--strong-learning-rate", type=learning_rate, nargs="+", help="(2e-3)")
     strong.add_argument("--strong-epochs", type=positive_int, help=f"(as many as make {STRONG_STEPS} steps)")
     strong.add_argument("--strong-dropout", type=fraction, help="(0.3)")
     machine = parser.add_argument_group("the machine")
@@ -233,6 +268,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.set_defaults(**{name: getattr(TrainingConfig, name) for name in recipe})
     arguments = parser.parse_args(argv)
     settle_head_flags(arguments)
+    runs.check_name(arguments.backbone)
     if arguments.tensorboard:
         check_tensorboard()
     if arguments.start_from:
@@ -258,7 +294,8 @@ def settle_head_flags(arguments: argparse.Namespace) -> None:
 
 def flags_of(arguments: argparse.Namespace) -> dict:
     """The command line as JSON can hold it."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    paths = ("data", "backbone", "output", "start_from")
+    return {name: path_text(value) if value and name in paths else value for name, value in vars(arguments).items()}
 
 
 def config_of(arguments: argparse.Namespace) -> TrainingConfig:
@@ -279,7 +316,7 @@ def describe(
     if dtype == "float16":
         dtype = "float16 (this GPU has no bfloat16)"
     lines = [
-        f"device: {device_name(reader.device)}   backbone: {arguments.backbone}, {dtype}"
+        f"device: {describe_device(reader.device)}   backbone: {arguments.backbone}, {dtype}"
         f"{', matrices in float8' if arguments.precision == 'fp8' else ''}",
         f"data: {len(split)} rows, {len(windows)} windows, {len(split.tokens['token_ids'])} tokens, "
         f"{split.num_labels} labels",

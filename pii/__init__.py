@@ -1,9 +1,14 @@
 """Find personal data in English and French text, token by token. `from pii import Redactor` is all that most need."""
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pii.redaction.redactor import Redactor
+
+# read when torch is loaded: threads that wait for work leave the core to others, where they would spin else and, beside
+# another busy process, keep the very thread from it that they wait for
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["Redactor"]
 

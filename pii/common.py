@@ -4,9 +4,11 @@ import argparse
 import collections
 import contextlib
 import ctypes
+import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,7 +24,11 @@ from typing import NoReturn, TypeVar
 from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError
 
+from pii.cores import available_cores
+
 PATIENCE = 2.0  # seconds to wait for another process that writes the same file: most are written in less
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory")  # what PyTorch says, of a GPU and of a CPU
+MOST_RATE = 1e30  # AdamW's first step multiplies it by 10, in float32
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 
 Task = TypeVar("Task")
@@ -48,17 +54,26 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> None:
     """Run a script's main. What a user can mend ends with one line on standard error and code 2, Ctrl-C with 130."""
     code = 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is shown as an escape: \xe9
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
         if sys.stdout is not None:
             sys.stdout.flush()  # a full disk behind it is met now, not where the interpreter ends
     except UserError as error:
         message, code = str(error), error.code
-    except KeyboardInterrupt:
-        message, code = "interrupted", 130
+    except KeyboardInterrupt as interrupt:
+        message, code = "; ".join(["interrupted", *map(str, interrupt.args)]), 130
     except BrokenPipeError:  # the reader of our output left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        message, code = "memory is short: free some, or have less done at once (--tokens-per-forward, --batch-size)", 2
+    except UnicodeEncodeError as error:  # of a file's name, where the locale's encoding is narrow
+        message, code = f"{error.encoding} cannot hold a name that was given: rename it or set LC_ALL=C.UTF-8", 2
     except OSError as error:  # a full disk, a read-only folder
         message, code = f"{error.strerror or type(error).__name__}: {error.filename or 'no file named'}", 2
     if code:
@@ -70,8 +85,7 @@ def run(main: Callable[[], None]) -> None:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path near `path`; rename it to `path` on success, delete it on any exception."""
     path = Path(path).absolute()
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file")
+    refuse_as_file(path)
     with work_folder(path) as place:
         temporary = place / path.name
         yield temporary
@@ -93,12 +107,59 @@ def atomic_folder(folder: Path | str, *marks: str, mode: int = 0o777) -> Iterato
     """
     place_of = Path(folder).absolute()
     with work_folder(place_of) as place:
-        if place_of.exists() and not is_ours(place_of, marks):
-            raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another --output")
+        refuse_as_folder(place_of, marks)
         new = place / "new"
         new.mkdir(mode)
         yield new
         take_place(new, place_of)
+
+
+def check_output(path: Path | str | None, *marks: str) -> None:
+    """Before long work: raise UserError or OSError where `atomic_path`, or with `marks` `atomic_folder`, would fail at
+    its end. It tries, and leaves nothing; None is no output."""
+    if path is None:
+        return
+    path = Path(path).absolute()
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        with work_folder(path) as place:
+            refuse_as_folder(path, marks) if marks else refuse_as_file(path)
+            (place / path.name).touch()  # under the name that it will have
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def refuse_as_file(path: Path) -> None:
+    """Raise UserError where a file cannot take the place of what is there."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a pipe or a device: name a file")
+
+
+def refuse_as_folder(folder: Path, marks: tuple[str, ...]) -> None:
+    """Raise UserError where a folder cannot take the place of what is there."""
+    if folder.exists() and not is_ours(folder, marks):
+        raise UserError(f"{folder} exists and holds something else (no {marks[0]}): choose another --output")
+    if os.path.ismount(folder):
+        raise UserError(f"{folder} is a mount point, which nothing can replace: name a folder within it")
+
+
+def check_unicode(path: Path) -> None:
+    """Raise UserError where a path is none for libraries that take names in Unicode only."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path_text(path)}: its name must be UTF-8, and so must the locale's: set LC_ALL=C.UTF-8"
+        ) from None
+
+
+def path_text(path: Path | str) -> str:
+    """A path as files in UTF-8 can hold it: what of its name is no UTF-8 stands as an escape."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def is_ours(folder: Path, marks: tuple[str, ...]) -> bool:
@@ -138,7 +199,10 @@ def work_folder(path: Path) -> Iterator[Path]:
     of its own, and nothing is cleared up.
     """
     shared = writing_folder(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{path.parent} is no folder, or a part of its way is none: choose another place") from None
     with locked(shared / "lock", path) as is_alone:
         if is_alone:
             clear_up(shared, path)
@@ -212,7 +276,7 @@ def parallel_map(function: Callable[[Task], Result], tasks: Iterable[Task]) -> I
 
     The workers start when the first task is there: on Linux they share what was loaded until then.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     pending: collections.deque[tuple[Task, Future]] = collections.deque()
     with ProcessPoolExecutor(cores, context, initializer=_follow_parent, initargs=(os.getpid(),)) as pool:
@@ -263,6 +327,13 @@ def fraction(text: str) -> float:
     """An argparse type: a share from 0 to 1, both included."""
     if not 0 <= (value := float(text)) <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def learning_rate(text: str) -> float:
+    """An argparse type: above 0, and so that no step of an optimizer overflows before its loss does."""
+    if not 0 < (value := float(text)) <= MOST_RATE:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0, or above {MOST_RATE:g}")
     return value
 
 

@@ -1,11 +1,13 @@
 """Where this process computes."""
 
+import os
 import platform
 import resource
 
 import torch
 
 from pii.common import UserError
+from pii.cores import available_cores
 
 
 def choose_device(name: str) -> torch.device:
@@ -15,9 +17,28 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from None
+    except Exception as error:  # each of PyTorch's backends raises what it likes
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"device {name} cannot be used ({reason}): try --device cpu") from None
     return device
+
+
+def set_threads(processes: int = 1) -> None:
+    """No more threads than this process has cores: more would wait for each other. `processes` share the machine.
+
+    Fewer that someone chose, in the environment or in PyTorch, stay. The number depends on no measurement, so the same
+    command on the same machine gives the same bits.
+    """
+    if not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & {*os.environ}:
+        share = max(1, available_cores() // processes)
+        if share < torch.get_num_threads():
+            torch.set_num_threads(share)
+
+
+def describe_device(device: torch.device) -> str:
+    """Its name, and of a CPU how many threads work on it."""
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else device_name(device)
 
 
 def device_name(device: torch.device) -> str:

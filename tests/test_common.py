@@ -1,14 +1,19 @@
 """What every script shares: promises of common.py about what stands in the place of an output, and beside it."""
 
+import argparse
 import contextlib
 import errno
 import fcntl
+import io
 import multiprocessing
 import os
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from pii import common
 from pii.common import UserError, atomic_folder, atomic_path, clear_leftovers
@@ -226,3 +231,136 @@ def test_a_folder_where_a_file_is_to_stand_is_named_and_stays(tmp_path):
     with pytest.raises(common.UserError, match=r"page\.html is a folder"), common.atomic_path(tmp_path / "page.html"):
         raise AssertionError("nothing is to be written")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+# what a terminal's or a file system's encoding cannot hold
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("text", ["Zoë → 12 €", os.fsdecode(b"folder\xff/caf\xc3\xa9"), "\ud800"])
+def test_what_the_terminal_cannot_show_is_shown_as_an_escape(monkeypatch, encoding, text):
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+
+    def main() -> None:
+        print(text)
+        raise UserError(f"no {text}")
+
+    with pytest.raises(SystemExit) as stop:
+        common.run(main)
+    out.flush(), err.flush()
+    shown = text.encode(encoding, "backslashreplace")
+    assert stop.value.code == 2
+    assert out.buffer.getvalue() == shown + b"\n" and err.buffer.getvalue().endswith(b"error: no " + shown + b"\n")
+
+
+def test_a_name_that_the_locale_cannot_hold_is_told_in_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        common.run(lambda: "é".encode("ascii"))
+    assert stop.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_path_is_text_for_files_in_utf_8_whatever_its_bytes():
+    assert common.path_text("café") == common.path_text(Path("café")) == "café"
+    assert common.path_text(os.fsdecode(b"bad\xff/x")) == "bad\\xff/x"
+
+
+# outputs that cannot be written, before the work
+
+
+def output_faults(folder: Path) -> dict[str, Path]:
+    """Places where nothing can be written, for anybody."""
+    (folder / "file").touch()
+    (folder / "full").mkdir()
+    (folder / "full" / "thing").touch()
+    os.mkfifo(folder / "pipe")
+    places = {"below a file": folder / "file" / "a" / "out", "a folder of others": folder / "full"}
+    places |= {"a pipe": folder / "pipe", "no file system for it": Path("/proc/none/out")}
+    return places | {f"{size} bytes": folder / "new" / ("x" * size) for size in (247, 255, 256, 5000)}
+
+
+@pytest.mark.parametrize("marks", [(), ("mark",)], ids=["file", "folder"])
+def test_an_output_that_cannot_be_written_is_found_before_the_work_and_nothing_is_left(tmp_path, marks):
+    faults = output_faults(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for name, path in faults.items():
+        with pytest.raises((UserError, OSError)):
+            common.check_output(path, *marks)
+        assert sorted(tmp_path.rglob("*")) == before, name
+
+
+@pytest.mark.parametrize("marks", [(), ("mark",)], ids=["file", "folder"])
+def test_an_output_that_can_be_written_is_found_so_and_nothing_is_left(tmp_path, older, marks):
+    (tmp_path / "there").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for path in (older if marks else tmp_path / "there", tmp_path / "a" / "b" / os.fsdecode(b"\xff" * 200)):
+        common.check_output(path, *marks)
+    common.check_output(None)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_read_only_folder_is_found_before_the_work(tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir(0o500)
+    code = CONTEXT.Value("i", -1)
+
+    def child() -> None:
+        if os.geteuid() == 0:
+            for parent in [tmp_path, *tmp_path.parents][:4]:
+                parent.chmod(0o755)
+            os.setuid(65534)
+        with contextlib.suppress(SystemExit):
+            try:
+                common.run(lambda: common.check_output(folder / "out"))
+            except SystemExit as stop:
+                code.value = stop.code
+
+    in_child(child)
+    assert code.value == 2 and names(folder) == []
+
+
+def test_a_mount_point_cannot_be_replaced_by_a_folder(tmp_path, older, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == older)
+    with pytest.raises(UserError, match="mount point"):
+        common.check_output(older, "mark")
+
+
+def test_another_process_that_writes_there_is_found_before_the_work(tmp_path, busy, monkeypatch):
+    monkeypatch.setattr(common, "PATIENCE", 0.1)
+    with pytest.raises(UserError, match="another process is writing"):
+        common.check_output(tmp_path / "out", "mark")
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "0", "-1", "1e38", "1e308", "1e400", "9" * 400])
+def test_absurd_learning_rates_are_refused(text):
+    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+        common.learning_rate(text)
+    assert common.learning_rate("1e-5") == 1e-5
+
+
+def run_out_of_memory(kind: str) -> object:
+    if kind == "numpy":
+        return np.ones(2**55)
+    if kind == "a CPU":
+        return torch.ones(2**55)
+    if kind == "a GPU":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    raise MemoryError
+
+
+@pytest.mark.parametrize("kind", ["Python", "numpy", "a CPU", "a GPU"])
+def test_where_memory_is_short_one_line_says_so(capsys, kind):
+    with pytest.raises(SystemExit) as stop:
+        common.run(lambda: run_out_of_memory(kind))
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and "memory is short" in err and len(err.splitlines()) == 1
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        common.run(fault)
+
+
+def fault() -> None:
+    raise RuntimeError("size mismatch, an illegal memory access")

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 import train
 from dataset import PIITokenDataset
 from pii import common
-from pii.processes import Processes
+from pii.common import UserError
+from pii.processes import Place, Processes, own_device
 from pii.training import runs, setup
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.test_train import (
@@ -240,3 +241,62 @@ def test_a_cache_must_have_room_for_all_processes_of_a_machine(small, monkeypatc
     for processes in (ALONE, Processes(1, 2, CPU)):
         setup.build_cache("auto", small, reader, windows, 2, processes)
     assert asked == [int(windows.lengths.sum()) * 16] * 2
+
+
+# an environment that cannot be
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+MET = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+BAD_ENVIRONMENTS = [
+    {"WORLD_SIZE": "2"},
+    {"WORLD_SIZE": "0"},
+    {"WORLD_SIZE": ""},
+    {"WORLD_SIZE": "abc"},
+    {"WORLD_SIZE": str(2**70), "RANK": "0"},
+    {"RANK": "3"},
+    {"RANK": "-1"},
+    {"RANK": "2", "WORLD_SIZE": "2"},
+    {"LOCAL_RANK": "1"},
+    {"LOCAL_RANK": "x"},
+    {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "2", "RANK": "1"},
+    {"LOCAL_WORLD_SIZE": "4"},
+]
+UNMET = [{"WORLD_SIZE": "2", "RANK": "0"}, MET, *(MET | {"MASTER_PORT": port} for port in ("", "x", "0", "99999"))]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    return lambda values: [monkeypatch.setenv(name, value) for name, value in values.items()]
+
+
+@pytest.mark.parametrize("values", BAD_ENVIRONMENTS, ids=str)
+def test_processes_that_cannot_be_are_refused_in_one_line(environment, values):
+    environment(values)
+    for place in (Place.of_environment, lambda: Processes.join("cpu").__enter__()):
+        with pytest.raises(UserError, match="torchrun") as refused:
+            place()
+        assert refused.value.code == 2 and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("values", UNMET, ids=str)
+def test_processes_that_cannot_meet_are_refused_in_one_line(environment, values):
+    environment(values)
+    with pytest.raises(UserError, match="MASTER_"), Processes.join("cpu"):
+        raise AssertionError("it was not joined")
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"RANK": "0"}, {"LOCAL_RANK": "0"}, {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}], ids=str
+)
+def test_what_a_launcher_of_one_process_leaves_does_no_harm(environment, values):
+    environment(values)
+    assert Place.of_environment() == Place(0, 1, 0, 1)
+
+
+def test_only_one_of_several_processes_takes_the_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert own_device("auto", Place(3, 4, 1, 2)) == own_device("cuda", Place(3, 4, 1, 2)) == "cuda:1"
+    assert [own_device(name, Place(3, 4, 1, 2)) for name in ("cpu", "cuda:0")] == ["cpu", "cuda:0"]
+    assert own_device("auto", Place()) == "auto"

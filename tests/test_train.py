@@ -974,3 +974,62 @@ def test_a_stand_in_of_another_tokenizer_file_is_one_line(command, copied_backbo
     assert_one_line(command)
     assert "standin.py" in command.err
     assert not (tmp_path / "run").exists()
+
+
+# names that are not UTF-8, and what is kept
+
+
+def test_data_and_a_run_may_lie_in_folders_whose_names_are_not_utf_8(command, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    shutil.copytree(command.flags["--data"], folder / "data")
+    assert command(folder / "run", data=folder / "data", epochs=2, cache="disk") == 0, command.err
+    assert json.loads((folder / "run" / "config.json").read_text())["flags"]["output"].endswith("caf\\xe9/run")
+    assert runs.load_run(folder / "run", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b""], ids=str)
+def test_a_backbone_whose_name_config_json_cannot_hold_is_refused_first(command, tmp_path, name):
+    assert command(tmp_path / "run", backbone=os.fsdecode(name), data="nowhere") == 2
+    assert "--backbone" in command.error()
+
+
+def diverges_at(number: int, monkeypatch: pytest.MonkeyPatch, stop: Callable[[], None] | None = None) -> None:
+    """The loss of this step is no number, or `stop` ends it."""
+    loss = HeadTrainer.loss
+
+    def changed(self, step, *rest):
+        if step.number == number and stop:
+            stop()
+        return loss(self, step, *rest) * (float("nan") if step.number == number else 1.0)
+
+    monkeypatch.setattr(HeadTrainer, "loss", changed)
+    monkeypatch.setitem(train.STEPS_AHEAD, "cpu", 1)
+
+
+@pytest.mark.parametrize(("save_every", "kept"), [(1, "the state after step 2 is kept"), (100, "nothing was saved")])
+def test_a_training_that_diverges_says_what_is_kept(command, tmp_path, monkeypatch, save_every, kept):
+    diverges_at(3, monkeypatch)
+    assert command(tmp_path / "run", save_every=save_every) == 1
+    assert kept in command.error() and "step 3" in command.err
+    assert (tmp_path / "run" / runs.STATE).exists() == (save_every == 1)
+
+
+def test_an_interrupted_training_says_what_is_kept_and_can_be_resumed(command, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        diverges_at(3, patch, lambda: signal.raise_signal(signal.SIGINT))
+        assert command(tmp_path / "run", save_every=1) == 130
+        assert "interrupted; the state after step 2 is kept" in command.error()
+        assert command(tmp_path / "run", save_every=1, seed=1) == 130
+        assert "the state after step 2" in command.error()
+        (tmp_path / "run" / runs.STATE).unlink()
+        assert command(tmp_path / "run") == 130
+        assert "nothing was saved" in command.error()
+    assert command(tmp_path / "run", resume=True) == 0
+
+
+def test_a_state_of_another_training_is_told_apart(command, tmp_path, monkeypatch):
+    diverges_at(3, monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    assert command(tmp_path / "run", save_every=1) == 130
+    assert command(tmp_path / "run", seed=1) == 130
+    assert "of this training nothing was saved" in command.error() and "of an earlier one is kept" in command.err

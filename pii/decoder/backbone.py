@@ -225,7 +225,7 @@ def check_vocabulary(backbone: Backbone, tokenizer: dict) -> None:
         )
     mark = Path(config.name_or_path) / "standin.json"
     try:
-        known = json.loads(mark.read_text())["tokenizer"]["sha256"] if mark.is_file() else tokenizer["sha256"]
+        known = json.loads(mark.read_text("utf-8"))["tokenizer"]["sha256"] if mark.is_file() else tokenizer["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{mark} is damaged: build the backbone anew with standin.py") from None
     if known != tokenizer["sha256"]:

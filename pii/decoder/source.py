@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pii.common import UserError
+from pii.common import UserError, path_text
 from pii.decoder.backbone import RANDOM_SHAPES, Backbone
 
 FOLDER_KINDS = ("relative", "absolute")
@@ -20,19 +20,24 @@ def folder_entry(name: str, run: Path) -> dict[str, str] | None:
     if not Path(name).is_dir():
         return None
     folder = Path(name).resolve()
-    return {"relative": os.path.relpath(folder, run.resolve()), "absolute": str(folder)}
+    return {"relative": path_text(os.path.relpath(folder, run.resolve())), "absolute": path_text(folder)}
 
 
 def locate(entry: dict, run: Path) -> str:
     """The name to load a run's backbone by, from what config.json keeps of it. A folder never becomes the name of a
     model of the hub, which could be anyone's. Raises UserError where it is gone."""
     if (folder := entry.get("folder")) is None:
-        return entry["name"]
-    places = (run.resolve() / folder["relative"], Path(folder["absolute"]))
+        return as_path(entry["name"])
+    places = (run.resolve() / as_path(folder["relative"]), Path(as_path(folder["absolute"])))
     found = next((place.resolve() for place in places if place.is_dir()), None)
     if found is None:
         raise UserError(f"the backbone of {run} is no longer in {folder['absolute']}: pass --backbone FOLDER")
     return str(found)
+
+
+def as_path(text: str) -> str:
+    """A path as config.json keeps it, in UTF-8, as this locale writes it."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 @torch.no_grad()

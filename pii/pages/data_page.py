@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from pii.common import path_text
 from pii.corpus.spans import OUTSIDE_ID, starts_of
 from pii.corpus.statistics import described
 from pii.corpus.store import PreparedSplit, Split
@@ -33,7 +34,7 @@ def write_data_page(
     write_page(
         path,
         "check_dataset",
-        f"Prepared data: {folder}",
+        f"Prepared data: {path_text(folder)}",
         page_data(split, rows, lost, max_length),
         figures=figures,
         described={name.replace("_", " "): described(value) for name, value in figures.items()},

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerFast
 from transformers.integrations.mistral.tokenizer import MistralConverter
 
-from pii.common import UserError, atomic_folder, write_json
+from pii.common import UserError, atomic_folder, check_output, check_unicode, write_json
 from pii.corpus import tekken
 from pii.heads.heads import DOCUMENTED, DocumentedHead
 from pii.heads.tagging import Tagger
@@ -32,6 +32,8 @@ def export_run(run: Path, folder: Path, head: str | None = None, backbone: str |
     aggregation_strategy="simple")` then find the spans that predict.py finds in texts of at most max_length tokens,
     but for what predict.py trims at a span's edges and widens to whole words: the model card has code for that.
     """
+    check_output(folder, MARK)
+    check_unicode(folder)
     config = read_config(run)
     head = choose_documented(config, run, head)
     if config["backbone"]["precision"] != "bf16":

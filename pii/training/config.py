@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pii.common import UserError
+from pii.common import MOST_RATE, UserError
 from pii.decoder.features import CACHES
 from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 
@@ -45,6 +45,9 @@ class TrainingConfig:
         for name in ("dropout", "strong_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{option(name)} {getattr(self, name)} is not between 0 and 1")
+        for name in ("learning_rates", "strong_learning_rates"):
+            if wrong := [rate for rate in getattr(self, name) if not 0 < rate <= MOST_RATE]:
+                raise UserError(f"{option(name)} {wrong[0]} is not above 0, or above {MOST_RATE:g}")
         for name in ("heads", "learning_rates", "strong_learning_rates"):
             values = getattr(self, name)
             if not values or len({*values}) < len(values):

@@ -93,7 +93,7 @@ def check_weights(trainers: Sequence[HeadTrainer]) -> None:
         if not all(weight.isfinite().all() for weight in trainer.parameters):
             raise UserError(
                 f"step {len(trainer.log)} left weights of {trainer.plan.name} that are not finite: try a lower "
-                f"{rate_option(trainer)}; nothing was saved",
+                f"{rate_option(trainer)}",
                 code=1,
             )
 
@@ -104,7 +104,7 @@ def not_finite(what: str, step: Step, trainer: HeadTrainer, finite: bool) -> str
     else:
         cause = "the backbone's hidden states are not finite: its weights are damaged or overflow in its precision"
     rows = " ".join(map(str, step.rows))
-    return f"step {step.number} of {trainer.plan.name}: {what}, on training rows {rows}; {cause}; nothing was saved"
+    return f"step {step.number} of {trainer.plan.name}: {what}, on training rows {rows}; {cause}"
 
 
 def rate_option(trainer: HeadTrainer) -> str:

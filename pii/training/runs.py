@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
-from pii.common import UserError, atomic_folder, atomic_path, write_json
+from pii.common import UserError, atomic_folder, atomic_path, path_text, write_json
 from pii.corpus.store import PreparedSplit
 from pii.decoder.backbone import check_vocabulary, load_backbone
 from pii.decoder.features import Reader
@@ -147,6 +148,16 @@ def save_head(trainer: HeadTrainer, folder: Path) -> str:
     return hashlib.sha256((folder / HEAD).read_bytes()).hexdigest()
 
 
+def check_name(backbone: str) -> None:
+    """Raise UserError where config.json could not hold a backbone's name, or would be refused for it."""
+    try:
+        sound = os.fsencode(backbone).decode("utf-8").isprintable() and backbone != ""
+    except UnicodeDecodeError:
+        sound = False
+    if not sound:
+        raise UserError(f"--backbone {path_text(backbone)!r}: name it in printable UTF-8, or name a link to it so")
+
+
 def load_run(
     run: Path, device: torch.device, head: str | None = None, backbone: str | None = None
 ) -> tuple[Tagger, dict]:
@@ -246,6 +257,32 @@ def load_state(output: Path, trainers: Sequence[HeadTrainer], belongs_to: str) -
         raise
     except Exception:  # of safetensors, PyTorch and its optimizers
         raise UserError(f"{path} is damaged: delete it and train anew") from None
+
+
+@contextlib.contextmanager
+def telling_what_is_kept(output: Path, belongs_to: str) -> Iterator[None]:
+    """Add to what ends a training early which state is left in `output`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}; {what_is_kept(output, belongs_to)}", error.code) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what_is_kept(output, belongs_to)) from None
+
+
+def what_is_kept(output: Path, belongs_to: str) -> str:
+    """Which training state a training that ends early leaves in `output`."""
+    path = output / STATE
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        if metadata["belongs_to"] == belongs_to:
+            return f"the state after step {int(metadata['step'])} is kept: the same command with --resume goes on"
+        return f"of this training nothing was saved; {path} of an earlier one is kept"
+    except FileNotFoundError:
+        return "nothing was saved"
+    except Exception:  # of safetensors, at what it cannot read
+        return f"nothing was saved; {path} is damaged"
 
 
 def is_complete(output: Path, belongs_to: str) -> bool:
