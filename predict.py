@@ -212,7 +212,7 @@ def redact_sources(
 ) -> None:
     """Some inputs to one output, one record at a time and in their order."""
     waiting: collections.deque[Record] = collections.deque()
-    with progress("predict", unit=" records") as bar:
+    with progress("predict", unit="records") as bar:
 
         def texts() -> Iterator[str]:
             for record in good_records(sources, arguments, writer, rejected):

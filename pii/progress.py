@@ -25,7 +25,7 @@ class Lines(tqdm):
         self.disable = True  # tqdm's own would end the line once more
 
 
-def progress(what: str, total: int | None = None, unit: str = " tok", quiet: bool = False) -> tqdm:
+def progress(what: str, total: int | None = None, unit: str = "tok", quiet: bool = False) -> tqdm:
     """A context manager with tqdm's `update(n)` and `set_postfix_str(text, refresh=False)`, on standard error.
 
     In a log it prints a line every INTERVAL seconds at most and one at the end, but none after an exception: an error
@@ -42,7 +42,7 @@ def progress(what: str, total: int | None = None, unit: str = " tok", quiet: boo
         from tqdm.notebook import tqdm as notebook_bar
 
         return notebook_bar(**common)
-    share = "/{total_fmt}{unit} ({percentage:.0f}%)" if total else "{unit}"
+    share = "/{total_fmt} {unit} ({percentage:.0f}%)" if total else " {unit}"
     left = ", {remaining} left" if total else ""
     line = f"{{desc}}: {{n_fmt}}{share}, {{rate_fmt}}, {{elapsed}} passed{left}{{postfix}}"
     return Lines(**common, bar_format=line, mininterval=INTERVAL, miniters=1, delay=INTERVAL, smoothing=0)

@@ -37,7 +37,7 @@ def test_a_log_gets_a_plain_line_for_each_part_and_one_at_the_end(capsys, always
 
 def test_between_two_lines_of_a_log_there_is_time(capsys, monkeypatch):
     monkeypatch.setattr(module, "INTERVAL", 1e9)
-    with progress("prepare", unit=" rows") as bar:
+    with progress("prepare", unit="rows") as bar:
         for _ in range(100):
             bar.update(7)
     (line,) = capsys.readouterr().err.splitlines()
@@ -45,7 +45,7 @@ def test_between_two_lines_of_a_log_there_is_time(capsys, monkeypatch):
 
 
 def test_an_error_is_not_preceded_by_a_last_line(capsys):
-    with pytest.raises(ValueError), progress("predict", unit=" records") as bar:
+    with pytest.raises(ValueError), progress("predict", unit="records") as bar:
         bar.update(3)
         raise ValueError
     assert capsys.readouterr().err == ""

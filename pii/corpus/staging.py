@@ -100,7 +100,7 @@ def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) ->
 
 def tasks(sources: Sequence[Source]) -> Iterator[Task]:
     tekken.load()  # before the workers are forked, so that they have it
-    with progress("prepare", unit=" rows") as bar:
+    with progress("prepare", unit="rows") as bar:
         for source in sources:
             lines = source.lines()
             while some := list(islice(lines, ROWS_A_CHUNK)):

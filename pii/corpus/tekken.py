@@ -36,7 +36,7 @@ class Tekken:
             from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
             from mistral_common.tokens.tokenizers.tekken import Tekkenizer
         except ImportError:
-            raise ImportError("mistral-common is not installed: pip install -r requirements.txt") from None
+            raise ImportError("mistral-common is not installed: pip install mistral-common") from None
         tokenizer = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer
         assert isinstance(tokenizer, Tekkenizer)
         self._tokenizer = tokenizer

@@ -16,6 +16,7 @@ from pii.corpus.tekken import Tekken
 from pii.corpus.windows import make_windows
 from pii.heads.calibration import calibrated
 from pii.heads.tagging import Tagged, Tagger, span_scores, spans_of
+from pii.redaction.folding import folded
 
 PIECE = 500_000  # characters that are tokenised or decoded at once
 
@@ -89,11 +90,12 @@ def slabs(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 
 def tokenise(tokenizer: Tekken, texts: Sequence[str]) -> Tokens:
+    """The tokens that the model reads, of folded characters, at the offsets of the original ones."""
     ids, starts, ends = ([np.zeros(0, np.uint32)] for _ in range(3))
     counts = np.zeros(len(texts), dtype=np.int64)
     pieces = (Part(index, start, end) for index, text in enumerate(texts) for start, end in cuts(text))
     for slab in slabs(pieces):
-        strings = [texts[piece.text_index][piece.start : piece.end] for piece in slab]
+        strings = [folded(texts[piece.text_index][piece.start : piece.end]) for piece in slab]
         tokens = tokenizer.encode(strings)
         char_starts, char_ends = token_chars(JoinedText.of(strings), tokens.token_counts, tokens.token_bytes)
         piece_start = np.repeat(np.array([piece.start for piece in slab], np.uint32), tokens.token_counts)

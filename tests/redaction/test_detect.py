@@ -416,3 +416,10 @@ def cut_at(text: str, piece: int) -> list[tuple[int, int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detect, "PIECE", piece)
         return list(detect.cuts(text))
+
+
+def test_what_looks_like_plain_characters_is_found_where_it_stands(find):
+    plain = "Ann Smith, ann@ex.com, 06 12 34, paypal 12/03"
+    styled = "Ann Smith, ａｎｎ＠ｅｘ．ｃｏｍ, ０６ ١٢ 𝟑𝟒, pаypаl 12/03"
+    assert len(styled) == len(plain) and styled != plain
+    assert borders(find([styled])[0]) == borders(find([plain])[0]) != []
