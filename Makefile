@@ -9,7 +9,7 @@ demo: .venv/installed
 	.venv/bin/python demo.py --rows $(ROWS)
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 fuzz: .venv/installed
 	FUZZ=$(TIMES) .venv/bin/python -m pytest tests/test_fuzz.py

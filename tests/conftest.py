@@ -7,6 +7,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ.pop("TQDM_DISABLE", None)  # which a process that runs tests in others has set for them below
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as below, for the processes that tests start
+
 import pytest
 import torch
 from tqdm import tqdm  # noqa: F401 (before it is switched off)
