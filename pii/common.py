@@ -333,7 +333,7 @@ def fraction(text: str) -> float:
 def learning_rate(text: str) -> float:
     """An argparse type: above 0, and so that no step of an optimizer overflows before its loss does."""
     if not 0 < (value := float(text)) <= MOST_RATE:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0, or above {MOST_RATE:g}")
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {MOST_RATE:g}")
     return value
 
 

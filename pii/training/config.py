@@ -47,7 +47,7 @@ class TrainingConfig:
                 raise UserError(f"{option(name)} {getattr(self, name)} is not between 0 and 1")
         for name in ("learning_rates", "strong_learning_rates"):
             if wrong := [rate for rate in getattr(self, name) if not 0 < rate <= MOST_RATE]:
-                raise UserError(f"{option(name)} {wrong[0]} is not above 0, or above {MOST_RATE:g}")
+                raise UserError(f"{option(name)} {wrong[0]} is not above 0 and at most {MOST_RATE:g}")
         for name in ("heads", "learning_rates", "strong_learning_rates"):
             values = getattr(self, name)
             if not values or len({*values}) < len(values):
