@@ -11,6 +11,8 @@ from pii.corpus.store import SPLITS, PreparedSplit
 from pii.heads.heads import PLAIN
 from pii.pages.report_page import commonest_confusions, write_report_page
 from pii.processes import Processes
+from pii.redaction.rules.effects import rule_effects, with_rules
+from pii.redaction.rules.rules import MODES
 from pii.scoring import errors, metrics
 from pii.scoring.errors import short
 from pii.scoring.judge import (
@@ -53,7 +55,8 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
 
     def judge_at(bias: float) -> Judged:
         tagged = tagger.decode(scores, np.diff(split.example_offsets), bias)
-        return judge(split, tagged, config["labels"], label_map, widened=arguments.whole_words)
+        judged = judge(split, tagged, config["labels"], label_map, widened=arguments.whole_words)
+        return with_rules(judged, split, arguments.rules) if arguments.rules != "none" else judged
 
     started = time.perf_counter()
     judged = judge_at(0.0)
@@ -62,12 +65,17 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
         "head": head,
         "data": path_text(arguments.data),
         "split": arguments.split,
+        "rules": arguments.rules,
         "spans": "documented"
         if config["heads"][head]["tags"] == PLAIN and not arguments.whole_words
         else "whole words",
         **figures_of(judged, config["labels"], tagger.calibration),
     }
     tell(report, arguments)
+    if arguments.rules != "none":
+        tagged = tagger.decode(scores, np.diff(split.example_offsets))
+        without = judge(split, tagged, config["labels"], label_map, widened=arguments.whole_words)
+        print_rules(rule_effects(without, judged))
     print(f"scored in {time.perf_counter() - started:.1f} s")
 
     def point_at(bias: float) -> dict:
@@ -96,6 +104,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--label-map", type=Path, help="JSON: data label to run label, or null to leave it out")
     parser.add_argument(
         "--whole-words", action="store_true", help="judge spans as predict.py gives them (the strong head's always are)"
+    )
+    parser.add_argument(
+        "--rules", choices=MODES, default="none", help="judge with predict.py's rules, and tell what they change (none)"
     )
     parser.add_argument("--errors", action="store_true", help="tell the kinds of errors by label")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
@@ -180,6 +191,15 @@ def print_report(report: dict) -> None:
     print_confusions(report["confusion"])
     if report["unknown_labels"]:
         print(f"labels the run does not know, counted as misses: {', '.join(report['unknown_labels'])}")
+
+
+def print_rules(effects: dict[str, dict]) -> None:
+    """What the rules add and cost, by label: the same figures without them and with them."""
+    print(f"\n{'with rules':<22}{'found':>7}{'right':>7}{'strict F1':>16}{'leak':>16}{'invented':>12}")
+    for label, entry in effects.items():
+        strict, leak = (f"{before:.3f} > {after:.3f}" for before, after in (entry["strict_f1"], entry["leakage"]))
+        invented = "{} > {}".format(*entry["invented"])
+        print(f"{short(label):<22}{entry['found']:>7}{entry['right']:>7}{strict:>16}{leak:>16}{invented:>12}")
 
 
 def print_row(name: str, entry: dict) -> None:

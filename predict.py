@@ -15,8 +15,9 @@ from pii.inputs import NOT_UTF8, PACKED, advice, shown
 from pii.processes import Place, own_device
 from pii.progress import progress
 from pii.redaction.records import BadRecord, Record, read_records
-from pii.redaction.redactor import Redactor, as_dicts
-from pii.redaction.replacements import KINDS
+from pii.redaction.redactor import Redactor, as_dicts, default_rules
+from pii.redaction.replacements import KINDS, check_kind
+from pii.redaction.rules.rules import MODES
 from pii.redaction.vault import Vault, load_vault, restore
 from pii.redaction.writers import OUTPUT_FORMATS, RecordWriter, RejectedWriter
 
@@ -55,16 +56,23 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", help="file, or folder/ (one file for each input); default: standard output. UTF-8")
     parser.add_argument("--output-format", choices=OUTPUT_FORMATS, default="redacted")
     parser.add_argument("--with-text", action="store_true", help="spans with the text they cover")
-    parser.add_argument("--replace", choices=KINDS, default="label", help="what stands for a span (label)")
+    parser.add_argument("--replace", type=replacement, help=f"{', '.join(KINDS)}, mask:last4 (label)")
     parser.add_argument("--hash-key-file", type=Path, help="key of --replace hash (or PII_HASH_KEY in the environment)")
     parser.add_argument("--vault", type=Path, help="keep what --replace numbered replaced, to restore it")
     parser.add_argument("--restore", type=Path, metavar="VAULT", help="bring the text back instead")
     parser.add_argument("--edited", action="store_true", help="restore also texts that were changed, by placeholder")
     parser.add_argument("--labels", nargs="+", help="only these labels")
     parser.add_argument("--exclude-labels", nargs="+", default=[], help="all labels but these")
-    parser.add_argument("--min-score", type=fraction, default=0.0, help="least probability of a span (0)")
+    parser.add_argument("--min-score", type=fraction, help="least probability of a span (0)")
     parser.add_argument("--target-recall", action="store_true", help="use the bias that evaluate.py stored")
     parser.add_argument("--label-map", type=Path, help="JSON: label to new label, or null to leave it out")
+    rules = parser.add_argument_group("beside the model")
+    rules.add_argument("--rules", choices=MODES, help="values to find by rules: proven by a checksum (default), or all")
+    rules.add_argument("--allow", type=Path, metavar="FILE", help="a value or /pattern/ a line: never redacted")
+    rules.add_argument("--deny", type=Path, metavar="FILE", help="value or /pattern/, tab, label: always redacted")
+    rules.add_argument("--fold-lists", action="store_true", help="lists without case, accents and white space")
+    rules.add_argument("--patterns", type=Path, metavar="FILE", help="JSON: label to regular expression")
+    rules.add_argument("--policy", type=Path, metavar="FILE", help="JSON: label to what is done with it")
     parser.add_argument("--skip-bad", action="store_true", help="go on after a record that cannot be read")
     parser.add_argument("--rejected", type=Path, help="with --skip-bad: keep such records here")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write a folder that plain transformers loads")
@@ -75,7 +83,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def check(arguments: argparse.Namespace) -> None:
     """UserError where flags do not go together."""
-    if arguments.vault and arguments.replace != "numbered":
+    if arguments.vault and arguments.replace != "numbered" and not arguments.policy:
         raise UserError("--vault keeps what --replace numbered replaced: add --replace numbered")
     if arguments.rejected and not arguments.skip_bad:
         raise UserError("--rejected keeps what --skip-bad passes over: add --skip-bad")
@@ -191,9 +199,31 @@ def build_redactor(arguments: argparse.Namespace, vault: Vault | None) -> Redact
         target_recall=arguments.target_recall,
         label_map=read_label_map(arguments.label_map) if arguments.label_map else None,
         replace=arguments.replace,
-        hash_key=read_key(arguments.hash_key_file) if arguments.replace == "hash" else None,
+        hash_key=read_key(arguments.hash_key_file) if arguments.replace == "hash" or arguments.policy else None,
         vault=vault,
+        rules=arguments.rules or said_default_rules(),
+        allow=arguments.allow or (),
+        deny=arguments.deny or (),
+        patterns=arguments.patterns,
+        fold_lists=arguments.fold_lists,
+        policy=arguments.policy,
     )
+
+
+def said_default_rules() -> str:
+    """The rules where none are asked for; without their package, that is said."""
+    if (rules := default_rules()) == "none":
+        print("no rules: python-stdnum is not installed (pip install '.[rules]', or --rules none)", file=sys.stderr)
+    return rules
+
+
+def replacement(text: str) -> str:
+    """An argparse type: a kind of replacement."""
+    try:
+        check_kind(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def read_key(path: Path | None) -> bytes | None:

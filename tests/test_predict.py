@@ -171,6 +171,8 @@ def test_every_kind_of_replacement_changes_the_spans_alone(command, redactor, tm
         "numbered": numbered,
         "mask": lambda label, value: "".join(c if c in "\r\n\u2028" else "*" for c in value),
         "hash": lambda label, value: f"[{label}_{hash_of(label, value)}]",
+        "keep": lambda label, value: value,
+        "remove": lambda label, value: "",
     }
     assert {*expected_of} | {"fake"} == {*predict.KINDS}
     path = write(tmp_path / "a.txt", TEXT)

@@ -9,7 +9,7 @@ from unicodedata import category
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerFast
-from transformers.integrations.mistral.tokenizer import MistralConverter
+from transformers.integrations.mistral import MistralConverter
 
 from pii.common import UserError, atomic_folder, check_output, check_unicode, write_json
 from pii.corpus import tekken

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from pii.corpus import tekken
 from pii.corpus.rows import OUTSIDE, warn_unused
 from pii.device import choose_device
 from pii.redaction.detect import Found, detect
-from pii.redaction.replacements import Replacer, Span
+from pii.redaction.replacements import MODEL, Replacer, Span
+from pii.redaction.rules.checks import STDNUM
+from pii.redaction.rules.policy import Policy, read_policy
+from pii.redaction.rules.rulebook import RULE_LABELS, Rulebook
 from pii.redaction.vault import Vault
 from pii.training.run_config import choose_head, stored_bias
 from pii.training.runs import load_run
@@ -44,28 +48,46 @@ class Redactor:
         device: str = "auto",
         labels: Sequence[str] | None = None,
         exclude_labels: Sequence[str] = (),
-        min_score: float = 0.0,
+        min_score: float | None = None,
         target_recall: bool = False,
         label_map: dict[str, str] | None = None,
-        replace: str = "label",
+        replace: str | None = None,
         hash_key: bytes | None = None,
         vault: Vault | None = None,
+        rules: str | None = None,
+        allow: Iterable[str] | Path = (),
+        deny: Mapping[str, str] | Iterable[str] | Path = (),
+        patterns: Mapping[str, str | Iterable[str]] | Path | None = None,
+        fold_lists: bool = False,
+        policy: Mapping | Path | None = None,
         column: str = "text",
     ) -> None:
-        self.replacer = Replacer(replace, key=hash_key, vault=vault)
+        """`rules`: none, proven or all; by default proven where python-stdnum is installed. `allow`, `deny` and
+        `patterns` are as for Rulebook. What is said here of `replace` and `min_score` holds for all labels, else what
+        the `policy` says, a mapping or a file."""
+        treatments = read_policy(Path(policy)) if isinstance(policy, Path | str) else Policy(policy)
+        kinds = {} if replace else treatments.kinds()
+        self.replacer = Replacer(replace or treatments.default.replace or "label", hash_key, vault, kinds=kinds)
         self.tagger, config = load_run(Path(run), choose_device(device), head, backbone)
         self.tokenizer = tekken.load()
         if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
             raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
         self.max_length: int = config["max_length"]
         self.bias = stored_bias(Path(run), choose_head(config, Path(run), head)) if target_recall else 0.0
-        self.new_labels = policy(config["labels"], labels, exclude_labels, label_map or {})
-        self.min_score = min_score
+        rules = rules or default_rules()
+        naming = Naming(label_map or {}, labels, exclude_labels)
+        naming.check(config["labels"], RULE_LABELS if rules != "none" else ())
+        self.new_labels = [naming.of(label) for label in config["labels"]]
+        self.rulebook = Rulebook(rules, allow, deny, patterns, fold_lists, treatments, naming.of)
+        names = {*self.new_labels, *map(naming.of, RULE_LABELS), *self.rulebook.labels}
+        treatments.check_labels([name for name in names if name is not None])
+        self.min_scores = [least_score(min_score, treatments, label) for label in self.new_labels]
         self.column = column
 
     def spans(self, texts: str | Iterable[str]) -> list[Span] | Iterator[list[Span]]:
-        """Sorted spans without overlaps: (start, end, label, score), offsets in code points, end exclusive. The score
-        is the mean probability of the label over the span's tokens, calibrated where the run can do it."""
+        """Sorted spans without overlaps: (start, end, label, score, source), offsets in code points, end exclusive. The
+        score is the mean probability of the label over the span's tokens, calibrated where the run can do it; the
+        source is `model`, or the rule or list that found it."""
         found = (list(spans) for _, spans in self.stream([texts] if isinstance(texts, str) else texts))
         return next(found) if isinstance(texts, str) else found
 
@@ -80,7 +102,7 @@ class Redactor:
         for group in self._groups(texts):
             found = detect(self.tagger, self.tokenizer, group, self.max_length, self.bias)
             for text, spans in zip(group, found, strict=True):
-                yield text, self._wanted(spans, text.startswith(BOM))
+                yield text, self.rulebook.apply(text, self._wanted(spans, text.startswith(BOM)))
 
     def replace(self, text: str, spans: Iterable[Span]) -> str:
         """The text with these spans replaced."""
@@ -117,7 +139,7 @@ class Redactor:
         which no value begins with."""
         for span in found:
             label, start = self.new_labels[span.label_id], max(span.start, has_bom)
-            if label is not None and span.score >= self.min_score and start < span.end:
+            if label is not None and span.score >= self.min_scores[span.label_id] and start < span.end:
                 yield Span(start, span.end, label, span.score)
 
 
@@ -126,19 +148,41 @@ def is_null(value: object) -> bool:
     return not isinstance(value, str) and str(value) in NULLS
 
 
-def policy(
-    run_labels: Sequence[str], labels: Sequence[str] | None, excluded: Sequence[str], label_map: dict[str, str]
-) -> list[str | None]:
-    """What each label id of the run is called in the output, None for what is not wanted. Names are the new ones."""
-    warn_unused(label_map, run_labels, "the run does not have")
-    renamed = [label_map.get(label, label) for label in run_labels]
-    if unknown := {*(labels or []), *excluded} - {*renamed}:
-        known = ", ".join(sorted({*renamed} - {OUTSIDE}))
-        raise UserError(f"the run has no label {', '.join(sorted(unknown))}: it has {known}")
-    wanted = {*(renamed if labels is None else labels)} - {*excluded, OUTSIDE}
-    if not wanted & {*renamed[1:]}:
-        raise UserError("no label is left, so that nothing would be found: name others, or exclude fewer")
-    return [label if label in wanted else None for label in renamed]
+class Naming(NamedTuple):
+    """What labels are called in the output, and which are wanted."""
+
+    label_map: dict[str, str]
+    wanted: Sequence[str] | None  # under their new names; all
+    excluded: Sequence[str]
+
+    def of(self, label: str) -> str | None:
+        """A label's new name; None where it is not wanted."""
+        name = self.label_map.get(label, label)
+        unwanted = name == OUTSIDE or name in self.excluded or (self.wanted is not None and name not in self.wanted)
+        return None if unwanted else name
+
+    def check(self, run_labels: Sequence[str], rule_labels: Collection[str]) -> None:
+        """Raise UserError at a label that nothing finds, and where none is left; warn of one that is not in the run."""
+        warn_unused(self.label_map, [*run_labels, *rule_labels], "the run does not have")
+        renamed = {self.label_map.get(label, label) for label in run_labels}
+        known = renamed | {self.label_map.get(label, label) for label in rule_labels}
+        if unknown := {*(self.wanted or []), *self.excluded} - known:
+            names = ", ".join(sorted(renamed - {OUTSIDE}))
+            raise UserError(f"the run has no label {', '.join(sorted(unknown))}: it has {names}")
+        named = rule_labels if self.wanted is not None else ()
+        if all(self.of(label) is None for label in (*run_labels[1:], *named)):
+            raise UserError("no label is left, so that nothing would be found: name others, or exclude fewer")
+
+
+def default_rules() -> str:
+    """Values with a checksum are looked for where the package that checks them is installed."""
+    return "proven" if STDNUM else "none"
+
+
+def least_score(given: float | None, policy: Policy, label: str | None) -> float:
+    """The least score of a label's spans of the model."""
+    own = None if label is None else policy.of(label).min_score
+    return given if given is not None else own or 0.0
 
 
 def guess_language(text: str) -> str:
@@ -148,5 +192,9 @@ def guess_language(text: str) -> str:
 
 
 def as_dicts(spans: Sequence[Span]) -> list[dict]:
-    """Spans as JSON keeps them."""
-    return [span._asdict() | {"score": round(span.score, 4)} for span in spans]
+    """Spans as JSON keeps them; their source where it is not the model."""
+    return [
+        {"start": start, "end": end, "label": label, "score": round(score, 4)}
+        | ({} if source == MODEL else {"source": source})
+        for start, end, label, score, source in spans
+    ]

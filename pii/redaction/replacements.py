@@ -7,7 +7,7 @@ import re
 import threading
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,7 +15,9 @@ from pii.common import UserError
 from pii.redaction.vault import BRACKETED, NUMBERED, Vault, count_from_1
 from pii.synthetic.values import LOCALES, Values
 
-KINDS = ("label", "numbered", "mask", "hash", "fake")
+KINDS = ("label", "numbered", "mask", "hash", "fake", "keep", "remove")
+MODEL = "model"  # the source of a span that no rule or list found
+MASK_BUT_LAST = re.compile(r"mask:last([1-9][0-9]?)")
 KEY_BYTES = 16  # of a key at least
 HASH_DIGITS = 16  # hex digits of a hash that a placeholder shows
 NO_LINE_BREAK = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # other than what str.splitlines breaks at
@@ -57,6 +59,7 @@ class Span(NamedTuple):
     end: int  # exclusive
     label: str
     score: float  # from 0 to 1
+    source: str = MODEL  # or the rule or list that found it, as "rule:iban"
 
 
 class Replacer:
@@ -68,20 +71,35 @@ class Replacer:
     mask       a `*` for each code point of the value; its line breaks stay
     hash       [EMAIL_0123456789abcdef]: the same value has the same hash in all documents of one key
     fake       a made-up value of the same type, the same one wherever the value occurs; see `Fakes`
+    keep       the value itself
+    remove     nothing
+    mask:last4 `*` for each letter and digit but the last four, or as many as are said; all else stays
+
+    or each label in a way of its own.
     """
 
-    def __init__(self, kind: str = "label", key: bytes | None = None, vault: Vault | None = None, seed: int = 0):
-        """A key of 16 bytes or more is needed by hash and makes fakes secret; a vault is for numbered alone. UserError
-        if something is missing: the key, or Faker for fakes."""
-        if kind not in KINDS:
-            raise UserError(f"no such kind of replacement; choose from {', '.join(KINDS)}")
-        if kind == "hash" and len(key or b"") < KEY_BYTES:
+    def __init__(
+        self,
+        kind: str = "label",
+        key: bytes | None = None,
+        vault: Vault | None = None,
+        seed: int = 0,
+        kinds: Mapping[str, str] | None = None,
+    ) -> None:
+        """`kinds`: label → kind, where it is another than `kind`. A key of 16 bytes or more is needed by hash and makes
+        fakes secret; a vault is for numbered alone, beside values that are kept. UserError if something is missing: the
+        key, or Faker for fakes."""
+        self.kinds = dict(kinds or {})
+        used = {kind, *self.kinds.values()}
+        for name in used:
+            check_kind(name)
+        if "hash" in used and len(key or b"") < KEY_BYTES:
             source = "give it with --hash-key-file FILE or the environment variable PII_HASH_KEY"
             raise UserError(f"hashes need a key of at least {KEY_BYTES} bytes: {source}")
-        if vault is not None and kind != "numbered":
+        if vault is not None and not used <= {"numbered", "keep"}:
             raise UserError("only numbered placeholders can be kept in a vault")
         self.kind, self.key, self.vault = kind, key or b"", vault
-        self.fakes = Fakes(self.key, seed) if kind == "fake" else None
+        self.fakes = Fakes(self.key, seed) if "fake" in used else None
 
     def redact(self, text: str, spans: Iterable[Span], language: str = "und") -> str:
         """`text` with each span replaced and all else unchanged. `language` ("fr", "en-GB") matters to fakes alone.
@@ -90,7 +108,7 @@ class Replacer:
         """
         numbering, position = Numbering(text, self.vault.numbers if self.vault else None), 0
         redacted = io.StringIO(newline="")  # millions of strings are not kept
-        for start, end, label, _ in spans:
+        for start, end, label, *_ in spans:
             if not position <= start < end <= len(text):
                 raise ValueError("spans must be sorted, in range, not empty and without overlaps")
             redacted.write(text[position:start])
@@ -103,7 +121,12 @@ class Replacer:
         return whole
 
     def _replacement(self, label: str, value: str, language: str, numbering: "Numbering") -> str:
-        match self.kind:
+        kind = self.kinds.get(label, self.kind)
+        match kind:
+            case "keep":
+                return value
+            case "remove":
+                return ""
             case "numbered":
                 return numbering.placeholder_of(label, value)
             case "mask":
@@ -113,7 +136,24 @@ class Replacer:
             case "fake":
                 assert self.fakes is not None
                 return self.fakes.fake_of(label, value, language)
+        if last := MASK_BUT_LAST.fullmatch(kind):
+            return masked(value, int(last[1]))
         return placeholder(label)
+
+
+def check_kind(kind: object, where: str = "") -> None:
+    """Raise UserError at what is no kind of replacement."""
+    if not isinstance(kind, str) or (kind not in KINDS and not MASK_BUT_LAST.fullmatch(kind)):
+        before = f"{where}: " if where else ""
+        raise UserError(f"{before}no such kind of replacement; choose from {', '.join(KINDS)}, mask:last4")
+
+
+def masked(value: str, shown: int) -> str:
+    """A `*` for each letter and digit but the last ones, of which no more than half are shown; punctuation and white
+    space stay."""
+    places = [place for place, character in enumerate(value) if character.isalnum()]
+    hidden = {*places[: len(places) - min(shown, len(places) // 2)]}
+    return "".join("*" if place in hidden or unicodedata.combining(c) else c for place, c in enumerate(value))
 
 
 def placeholder(label: str, suffix: str | int = "") -> str:
