@@ -142,6 +142,7 @@ def labelled_patterns(given: object, where: str) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     if isinstance(given, Mapping):
         for label, patterns in given.items():
+            patterns = patterns if isinstance(patterns, str | list | tuple) else [patterns]
             pairs += [(label, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
     if not isinstance(given, Mapping) or not all(isinstance(text, str) and text for pair in pairs for text in pair):
         raise UserError(f'{where} is no object of label to pattern, as {{"EMPLOYEEID": "EMP-[0-9]{{6}}"}}')

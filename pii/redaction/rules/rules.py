@@ -28,6 +28,9 @@ ADDRESS_START = r"(?<![^\W_])"
 ADDRESS_END = r"(?![^\W_])"
 
 
+Word = tuple[int, int] | None  # where it starts and ends
+
+
 class Found(NamedTuple):
     """A value that a rule found: offsets in code points, end exclusive."""
 
@@ -66,6 +69,7 @@ def number(form: str) -> re.Pattern:
 
 
 COMPANY = re.compile(r"\b(?:siren|siret|rcs|r\.c\.s\.?)\b", re.I)
+VIN = number(r"(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{8}[0-9X][A-HJ-NPR-Z0-9]{8}")
 VAT = number(r"[A-Z]{2}[A-Z0-9]{8,12}|CHE\d{9}[A-Z]{2,4}")
 FOURS = tuple(
     (4,) * whole + rest for whole, rest in ((3, (1,)), (3, (2,)), (3, (3,)), (4, ()), (4, (1,)), (4, (2,)), (4, (3,)))
@@ -194,35 +198,44 @@ def numbers(text: str) -> Iterator[Found]:
     while words:
         start, end = words[0]
         if could_start(text, words):
-            alone = before is None or not is_joined(text, before, words[0])
-            yield from number_at(text, words, alone)
+            joined = before if before is not None and is_joined(text, before, words[0]) else None
+            if found := number_at(text, words, joined):
+                yield found
         before = words[0] if text[start:end].isdecimal() else None
         words.popleft()
         words.extend(islice(rest, 1))
 
 
-def number_at(text: str, words: Sequence[tuple[int, int]], alone: bool) -> Iterator[Found]:
-    """The shortest proven number that begins with the first of these words; `alone`: no digits are joined to it from
-    the left."""
-    compact, lengths, start = "", [], words[0][0]
+def number_at(text: str, words: Sequence[tuple[int, int]], before: Word) -> Found | None:
+    """The longest proven number that begins with the first of these words; `before` is the word before, where that has
+    digits alone and one separator joins it."""
+    compact, start, found = "", words[0][0], None
+    groups: tuple[int, ...] = ()
     for place, word in enumerate(islice(words, MOST_WORDS)):
         compact += text[slice(*word)]
-        lengths.append(word[1] - word[0])
+        groups += (word[1] - word[0],)
         if len(compact) > MOST or not compact.isascii():
-            return
-        after = words[place + 1] if place + 1 < len(words) else None
-        goes_on = after is not None and is_joined(text, word, after)
-        whole = alone and not (goes_on and after is not None and text[slice(*after)].isdecimal())
-        digits = compact.isdecimal()
-        groups = tuple(lengths)
-        spelt = whole or place == 0 or not digits or groups in SPELLINGS
-        if spelt and len(compact) >= FEWEST and (rule := proving(text, start, compact, groups)):
-            yield Found(start, word[1], rule.label, f"rule:{rule.name}", True)
-            return
-        if after is None or not goes_on or (digits and not alone and groups not in BEGINNINGS):
-            return
+            break
+        after = words[place + 1] if place + 1 < len(words) and is_joined(text, word, words[place + 1]) else None
+        complete = len(compact) >= FEWEST and is_whole(text, compact, groups, before, after)
+        if complete and (rule := proving(text, start, compact, groups)):
+            found = Found(start, word[1], rule.label, f"rule:{rule.name}", True)
+        if after is None or (compact.isdecimal() and before and groups not in BEGINNINGS):
+            break
         if separator(text, after) != separator(text, words[1]):  # one throughout
-            return
+            break
+    return found
+
+
+def is_whole(text: str, compact: str, groups: tuple[int, ...], before: Word, after: Word) -> bool:
+    """Whether words are all of a number: those in usual groups are, unless such a group goes on before or after them;
+    others where no digits are joined to them."""
+    if len(groups) == 1 or not compact.isdecimal():
+        return True
+    goes_on = after is not None and text[slice(*after)].isdecimal() and text[after[1] : after[1] + 1] != "/"
+    if groups in SPELLINGS:
+        return not goes_on and (before is None or before[1] - before[0] != groups[0])
+    return not goes_on and before is None
 
 
 def separator(text: str, word: tuple[int, int]) -> str:
