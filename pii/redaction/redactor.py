@@ -14,8 +14,8 @@ from pii.device import choose_device
 from pii.redaction.detect import Found, detect
 from pii.redaction.replacements import Replacer, Span
 from pii.redaction.vault import Vault
-from pii.training.run_config import choose_head, stored_bias
-from pii.training.runs import load_run
+from pii.training.run_config import choose_head, read_config, stored_bias
+from pii.training.runs import load_taggers
 
 FORWARDS_A_GROUP = 16  # documents are gathered until they fill so many forwards, so that windows of like length meet
 BOM = "\ufeff"
@@ -51,15 +51,20 @@ class Redactor:
         hash_key: bytes | None = None,
         vault: Vault | None = None,
         column: str = "text",
+        second_opinion: bool = False,
     ) -> None:
         self.replacer = Replacer(replace, key=hash_key, vault=vault)
-        self.tagger, config = load_run(Path(run), choose_device(device), head, backbone)
+        config = read_config(Path(run))
+        self.head = choose_head(config, Path(run), head)
+        heads = [self.head, *(other_heads(config, self.head) if second_opinion else ())]
+        self.tagger, *self.others = load_taggers(Path(run), config, choose_device(device), heads, backbone)
         self.tokenizer = tekken.load()
         if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
             raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
         self.max_length: int = config["max_length"]
-        self.bias = stored_bias(Path(run), choose_head(config, Path(run), head)) if target_recall else 0.0
+        self.bias = stored_bias(Path(run), self.head) if target_recall else 0.0
         self.new_labels = policy(config["labels"], labels, exclude_labels, label_map or {})
+        self.labels = sorted({label for label in self.new_labels if label is not None})
         self.min_score = min_score
         self.column = column
 
@@ -81,6 +86,17 @@ class Redactor:
             found = detect(self.tagger, self.tokenizer, group, self.max_length, self.bias)
             for text, spans in zip(group, found, strict=True):
                 yield text, self._wanted(spans, text.startswith(BOM))
+
+    def opinions(self, texts: Iterable[str]) -> Iterator[tuple[str, list[Span], list[Span] | None]]:
+        """Each text with its spans and those of the run's other head, None where it has no other or none was asked for
+        (`second_opinion`)."""
+        for group in self._groups(texts):
+            views: list[list[list[Span]]] = []
+            for tagger, bias in ((self.tagger, self.bias), *((other, 0.0) for other in self.others)):
+                found = detect(tagger, self.tokenizer, group, self.max_length, bias)
+                pairs = zip(group, found, strict=True)
+                views.append([list(self._wanted(spans, text.startswith(BOM))) for text, spans in pairs])
+            yield from zip(group, views[0], views[1] if self.others else [None] * len(group), strict=True)
 
     def replace(self, text: str, spans: Iterable[Span]) -> str:
         """The text with these spans replaced."""
@@ -119,6 +135,12 @@ class Redactor:
             label, start = self.new_labels[span.label_id], max(span.start, has_bom)
             if label is not None and span.score >= self.min_score and start < span.end:
                 yield Span(start, span.end, label, span.score)
+
+
+def other_heads(config: dict, head: str) -> list[str]:
+    """The head to compare a head with: one of another kind if the run has one, since such heads err differently."""
+    others = [name for name in config["heads"] if name != head]
+    return sorted(others, key=lambda name: config["heads"][name]["kind"] == config["heads"][head]["kind"])[:1]
 
 
 def is_null(value: object) -> bool:
