@@ -15,7 +15,7 @@ FEWEST_LETTERS, FEWEST_MIXED = 3, 5  # characters of a value, of one with digits
 FEWEST_SHARED = (
     5  # single words that two labels share, from which on it is their manner, as of first names and surnames
 )
-SELDOM, SELDOM_SHARE = 2, 1 / 3  # times that a value has a wrong label at most: either, of its most frequent one
+SELDOM, SELDOM_SHARE = 2, 1 / 3  # the exception: so many places, or so many for each as a value mostly is
 
 Labels = Mapping[str, Counter]  # value → how often it has each label
 
@@ -59,8 +59,7 @@ def minorities(values: Labels) -> dict[str, set[str]]:
 
 
 def unlabelled(rows: Iterable[Row], values: Labels) -> dict[str, list[int]]:
-    """Value → the rows that have it where no span is, once for each place; of values that are labelled as often at
-    least."""
+    """Value → the rows that have it where no span is, once for each place."""
     shapes: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
     for value in values:
         word = WORD.search(value)
@@ -71,7 +70,12 @@ def unlabelled(rows: Iterable[Row], values: Labels) -> dict[str, list[int]]:
     for index, row in enumerate(rows):
         for value in bare_values(row, values, longest_first):
             found[value].append(index)
-    return {value: places for value, places in found.items() if len(places) <= values[value].total()}
+    return {value: places for value, places in found.items() if is_seldom(value, len(places), values[value].total())}
+
+
+def is_seldom(value: str, bare: int, with_span: int) -> bool:
+    """Whether places without a span are the exception: a single word that has many is rather no name there."""
+    return not ONE_WORD.fullmatch(value) or bare <= max(SELDOM, with_span * SELDOM_SHARE)
 
 
 def bare_values(row: Row, values: Labels, shapes: Mapping[str, list[tuple[int, int]]]) -> Iterator[str]:

@@ -28,6 +28,8 @@ def test_a_value_that_stands_elsewhere_without_a_span():
         "+33 1 45 56": [3],
     }
     assert bare("⟦Ann⟧ met Ann.") == {"Ann": [0]}
+    assert bare("⟦Ann Miller⟧", *["Ann Miller"] * 9) == {"Ann Miller": [*range(1, 10)]}
+    assert bare(*["⟦Ann⟧"] * 12, *["Ann"] * 4) == {"Ann": [12, 13, 14, 15]}
     assert bare("⟦Ann⟧, ⟦Ann Miller⟧", "Ann Miller's") == {"Ann Miller": [1]}  # the longest at a place
 
 
