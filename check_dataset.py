@@ -13,7 +13,7 @@ import numpy as np
 
 from pii.common import Parser, UserError, check_output, positive_int, run
 from pii.corpus import tekken
-from pii.corpus.doubts.find import find_doubts
+from pii.corpus.doubts.find import Doubt, find_doubts, find_more_doubts
 from pii.corpus.invariants import check_split
 from pii.corpus.roundtrip import Span, round_trip
 from pii.corpus.statistics import print_statistics, statistics
@@ -21,7 +21,12 @@ from pii.corpus.store import SPLITS, PreparedSplit, Split, read_meta
 from pii.pages.data_page import ROWS as PAGE_ROWS
 from pii.pages.data_page import write_data_page
 
-ORIGIN = ("overlapping_spans_dropped", "blank_spans_dropped", "rejected_rows")  # only prepare.py could count these
+ORIGIN = (  # only prepare.py could count these
+    "overlapping_spans_dropped",
+    "blank_spans_dropped",
+    "spans_widened_to_words",
+    "rejected_rows",
+)
 COLOURS = (31, 32, 33, 34, 35, 36)  # of the terminal; a label keeps its own, and its name is always written
 DIM = 2
 MOST_ROWS = 100  # that are named for one reason
@@ -38,17 +43,22 @@ def main(argv: list[str] | None = None) -> None:
     figures = statistics(splits, len(meta["labels"]), arguments.max_length) | origin(meta)
     doubtful, doubts = find_doubts(splits, meta["labels"])
     figures |= {"alignment_ceiling": ceiling} | doubtful
+    if arguments.doubts or arguments.html:
+        doubts += find_more_doubts(splits, meta["labels"])
     print_statistics(figures)
     print_labels(splits, meta["labels"])
-    print_doubts(doubts)
+    print_doubts(doubts, counted=arguments.doubts)
+    if arguments.doubts and not doubts:
+        print("no row is in doubt")
     split = PreparedSplit(arguments.data, arguments.split)
-    shown = chosen_rows(split, arguments)
+    doubtful_rows = [doubt.rows for doubt in doubts if doubt.split == arguments.split]
+    shown = chosen_rows(split, arguments, doubtful_rows if arguments.doubts else None)
     if arguments.label and not shown:
         print(f"none of these rows of {arguments.split} has a span of {arguments.label}")
     for index in shown if arguments.sample or arguments.index or not arguments.html else ():
         show_row(split, index, lost[arguments.split].get(index, ()))
     if arguments.html:
-        write_data_page(arguments.html, splits, split, shown, lost[arguments.split], figures)
+        write_data_page(arguments.html, splits, split, shown, lost[arguments.split], figures, doubts)
         print(f"\nwrote {arguments.html}: it holds the rows' text and is readable by you only")
 
 
@@ -60,6 +70,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     which.add_argument("--sample", type=positive_int, nargs="?", const=5, help="show so many rows, drawn at random (5)")
     which.add_argument("--index", type=int, nargs="+", help="show these rows")
     parser.add_argument("--label", help="show only rows with a span of this label")
+    parser.add_argument("--doubts", action="store_true", help="name all rows to look at; show no others")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write statistics and rows as a page for a browser")
     parser.add_argument("--max-length", type=positive_int, default=96, help="for the statistics (96)")
     return parser.parse_args(argv)
@@ -114,16 +125,20 @@ def print_labels(splits: dict[str, Split], labels: list[str]) -> None:
         print(f"{label:<30}" + "".join(f"{number:>12}" for number in numbers))
 
 
-def print_doubts(doubts: list[tuple[str, str, np.ndarray]]) -> None:
-    """Name the rows that are sound and that one may doubt all the same; --index shows them."""
-    for what, split, rows in doubts:
+def print_doubts(doubts: Sequence[Doubt], counted: bool) -> None:
+    """Name the rows that are sound and that one may doubt all the same, and how many; --index shows them."""
+    for what, split, rows, places in doubts:
         named = ", ".join(map(str, rows[:MOST_ROWS]))
         more = f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
-        print(textwrap.fill(f"{split} rows with {what}: {named}{more}", 80, subsequent_indent="  "))
+        several = f" ({places} in {len(rows)} rows)" if counted else ""
+        print(textwrap.fill(f"{split} rows with {what}{several}: {named}{more}", 80, subsequent_indent="  "))
 
 
-def chosen_rows(split: PreparedSplit, arguments: argparse.Namespace) -> list[int]:
-    """The rows the user asked to see; in a terminal none unless asked, on a page the first ones."""
+def chosen_rows(
+    split: PreparedSplit, arguments: argparse.Namespace, doubtful: Sequence[np.ndarray] | None = None
+) -> list[int]:
+    """The rows the user asked to see, of the `doubtful` ones where these are given; in a terminal none unless asked, on
+    a page the first ones."""
     if arguments.label is not None and arguments.label not in split.labels[1:]:
         raise UserError(f"no label {arguments.label}: choose one of {', '.join(split.labels[1:])}")
     if arguments.index:
@@ -142,6 +157,8 @@ def chosen_rows(split: PreparedSplit, arguments: argparse.Namespace) -> list[int
         row_of_span = np.repeat(np.arange(len(split)), np.diff(split.span_offsets))
         having = row_of_span[split.spans[:, 2] == split.label_to_id[arguments.label]]
         candidates = candidates[np.isin(candidates, having)]
+    if doubtful is not None and not arguments.index:
+        candidates = candidates[np.isin(candidates, np.concatenate([np.zeros(0, int), *doubtful]))]
     most = len(candidates) if arguments.index else arguments.sample or (PAGE_ROWS if arguments.html else 5)
     return candidates[:most].tolist()
 

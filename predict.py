@@ -5,23 +5,35 @@ import collections
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pii.common import Parser, UserError, check_output, clear_leftovers, fraction, run
+from pii.common import Parser, UserError, check_output, clear_leftovers, fraction, positive_int, run
 from pii.corpus.rows import read_label_map
 from pii.device import set_threads
 from pii.inputs import NOT_UTF8, PACKED, advice, shown
 from pii.processes import Place, own_device
 from pii.progress import progress
+from pii.redaction.annotations.standoff import CONFIG
+from pii.redaction.annotations.uncertain import MostUncertain
+from pii.redaction.annotations.writers import (
+    ANNOTATION_FORMATS,
+    BRAT,
+    BratWriter,
+    TaskWriter,
+    annotation_writer,
+    check_labels,
+    new_folder,
+)
 from pii.redaction.records import BadRecord, Record, read_records
 from pii.redaction.redactor import Redactor, as_dicts, default_rules
-from pii.redaction.replacements import KINDS, check_kind
+from pii.redaction.replacements import KINDS, Span, check_kind
 from pii.redaction.rules.rules import MODES
 from pii.redaction.vault import Vault, load_vault, restore
 from pii.redaction.writers import OUTPUT_FORMATS, RecordWriter, RejectedWriter
 
 KEY_VARIABLE = "PII_HASH_KEY"
+ResultWriter = RecordWriter | TaskWriter | BratWriter
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,7 +66,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     kind.add_argument("--field", help="the files are JSON Lines: read this field")
     kind.add_argument("--column", help="the files are CSV with a header: read this column")
     parser.add_argument("--output", help="file, or folder/ (one file for each input); default: standard output. UTF-8")
-    parser.add_argument("--output-format", choices=OUTPUT_FORMATS, default="redacted")
+    parser.add_argument("--output-format", choices=OUTPUT_FORMATS + ANNOTATION_FORMATS, default="redacted")
+    parser.add_argument("--uncertain", type=positive_int, metavar="N", help="only the N that most need a look")
     parser.add_argument("--with-text", action="store_true", help="spans with the text they cover")
     parser.add_argument("--replace", type=replacement, help=f"{', '.join(KINDS)}, mask:last4 (label)")
     parser.add_argument("--hash-key-file", type=Path, help="key of --replace hash (or PII_HASH_KEY in the environment)")
@@ -85,6 +98,10 @@ def check(arguments: argparse.Namespace) -> None:
     """UserError where flags do not go together."""
     if arguments.vault and arguments.replace != "numbered" and not arguments.policy:
         raise UserError("--vault keeps what --replace numbered replaced: add --replace numbered")
+    if arguments.vault and arguments.output_format in ANNOTATION_FORMATS:
+        raise UserError(
+            f"--vault keeps what was replaced, and {arguments.output_format} replaces nothing: leave it out"
+        )
     if arguments.rejected and not arguments.skip_bad:
         raise UserError("--rejected keeps what --skip-bad passes over: add --skip-bad")
     if arguments.edited and not arguments.restore:
@@ -116,14 +133,16 @@ def redact_files(arguments: argparse.Namespace) -> None:
         return
     check_outputs(arguments, [output for _, output in jobs if output])
     redactor = None
-    layout = (arguments.output_format, arguments.field, arguments.column, arguments.with_text)
     with RejectedWriter(arguments.rejected) as rejected:
         for sources, output in jobs:
             with (
-                RecordWriter(output, *layout) as writer,  # takes its place after the vault, so that it can be restored
+                result_writer(
+                    output, arguments
+                ) as writer,  # takes its place after the vault, so that it can be restored
                 Vault.create(arguments.vault) if arguments.vault else contextlib.nullcontext() as vault,
             ):
                 redactor = redactor or build_redactor(arguments, vault)
+                check_labels(arguments.output_format, redactor.labels)
                 redact_sources(redactor, sources, writer, rejected, arguments)
                 writer.flush()
 
@@ -131,6 +150,9 @@ def redact_files(arguments: argparse.Namespace) -> None:
 def check_outputs(arguments: argparse.Namespace, outputs: Sequence[Path]) -> None:
     """Raise UserError or OSError where something could not be written; of many outputs that with the longest name."""
     longest = max(outputs, key=lambda path: len(os.fsencode(path.name)), default=None)
+    if arguments.output_format == BRAT:
+        check_output(new_folder(output_path(arguments)), CONFIG)
+        longest = None
     for path in (longest, arguments.rejected):
         if path and not is_device(path):
             check_output(path.resolve())  # what a link names is written
@@ -144,8 +166,13 @@ def plan(arguments: argparse.Namespace) -> list[tuple[list[str], Path | None]]:
     if world > 1 and not (arguments.output and arguments.files != ["-"]):
         raise UserError("several processes share the input files: name them, and a folder with --output")
     output = output_path(arguments)
-    if world == 1 and not (output and (arguments.output.endswith(os.sep) or output.is_dir())):
+    is_shared = world > 1 or bool(output and (arguments.output.endswith(os.sep) or output.is_dir()))
+    if arguments.output_format == BRAT or not is_shared:
+        if world > 1:
+            raise UserError(f"{BRAT} is one folder of all inputs: one process writes it")
         return [(arguments.files, output)]
+    if arguments.uncertain:
+        raise UserError("--uncertain chooses among all inputs: give --output a file, not a folder")
     if arguments.vault or arguments.rejected:
         raise UserError("--vault and --rejected hold one output's records: give --output a file, not a folder")
     assert output  # or one process has one output
@@ -187,6 +214,12 @@ def is_done(output: Path) -> bool:
     return output.exists()
 
 
+def result_writer(output: Path | None, arguments: argparse.Namespace) -> ResultWriter:
+    if arguments.output_format in ANNOTATION_FORMATS:
+        return annotation_writer(output, arguments.output_format, arguments.run.resolve().name)
+    return RecordWriter(output, arguments.output_format, arguments.field, arguments.column, arguments.with_text)
+
+
 def build_redactor(arguments: argparse.Namespace, vault: Vault | None) -> Redactor:
     return Redactor(
         arguments.run,
@@ -207,6 +240,7 @@ def build_redactor(arguments: argparse.Namespace, vault: Vault | None) -> Redact
         patterns=arguments.patterns,
         fold_lists=arguments.fold_lists,
         policy=arguments.policy,
+        second_opinion=arguments.uncertain is not None,
     )
 
 
@@ -236,11 +270,11 @@ def read_key(path: Path | None) -> bytes | None:
 def redact_sources(
     redactor: Redactor,
     sources: Sequence[str],
-    writer: RecordWriter,
+    writer: ResultWriter,
     rejected: RejectedWriter,
     arguments: argparse.Namespace,
 ) -> None:
-    """Some inputs to one output, one record at a time and in their order."""
+    """Some inputs to one output, one record at a time and in their order; those of --uncertain at the end."""
     waiting: collections.deque[Record] = collections.deque()
     with progress("predict", unit="records") as bar:
 
@@ -249,17 +283,31 @@ def redact_sources(
                 waiting.append(record)
                 yield record.text
 
-        for text, spans in redactor.stream(texts()):
-            if arguments.output_format == "redacted":
-                writer.write(waiting.popleft(), redactor.replace(text, spans), [])
-            else:
-                found = list(spans)
-                writer.write(waiting.popleft(), redactor.replace(text, found), as_dicts(found))
-            bar.update()
+        if arguments.uncertain:
+            chosen = MostUncertain(arguments.uncertain)
+            for _, found, others in redactor.opinions(texts()):
+                chosen.add(waiting.popleft(), found, others)
+                bar.update()
+            for candidate in chosen.in_order():
+                write_result(redactor, writer, candidate.record, candidate.spans)
+        else:
+            for _, spans in redactor.stream(texts()):
+                write_result(redactor, writer, waiting.popleft(), spans)
+                bar.update()
+
+
+def write_result(redactor: Redactor, writer: ResultWriter, record: Record, spans: Iterable[Span]) -> None:
+    if not isinstance(writer, RecordWriter):
+        writer.write(record, list(spans))
+    elif writer.output_format == "redacted":  # a long text's spans are never held
+        writer.write(record, redactor.replace(record.text, spans), [])
+    else:
+        found = list(spans)
+        writer.write(record, redactor.replace(record.text, found), as_dicts(found))
 
 
 def good_records(
-    sources: Sequence[str], arguments: argparse.Namespace, writer: RecordWriter, rejected: RejectedWriter
+    sources: Sequence[str], arguments: argparse.Namespace, writer: ResultWriter, rejected: RejectedWriter
 ) -> Iterator[Record]:
     """The records that can be read; a bad one ends the command, or with --skip-bad is kept aside."""
     for source in sources:

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     label_map = read_label_map(arguments.label_map) if arguments.label_map else {}
     sources = [Source(path) for path in arguments.input] if arguments.input else hub_sources()
     with atomic_folder(arguments.output, "meta.json", mode=0o700) as folder:
-        staged = stage(sources, folder, label_map)
+        staged = stage(sources, folder, label_map, arguments.snap_words)
         check_rejected(staged, arguments.max_rejected)
         labels, new_ids = sorted_labels(staged.label_ids)
         keys = joined_keys(staged.keys)
@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
                 "overlapping_spans_dropped": staged.overlapping,
                 "blank_spans_dropped": staged.blank,
                 "spans_that_cut_a_word": staged.cutting,
+                **({"spans_widened_to_words": staged.snapped} if arguments.snap_words else {}),
                 "contradicting_rows": contradicting_rows,
                 "rejected_rows": dict(staged.rejected.most_common()),
             },
@@ -70,6 +71,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", type=Path, nargs="+", help=f".jsonl, .jsonl.gz, .json (default: {HUB_DATASET})")
     parser.add_argument("--output", type=Path, default=Path("data/prepared"), help="folder to write")
     parser.add_argument("--label-map", type=Path, help="JSON: raw label to label, or null to leave it out")
+    parser.add_argument("--snap-words", action="store_true", help="widen spans that cut a word to whole words")
     parser.add_argument("--validation-fraction", type=fraction, default=0.1, help="share of the rows (0.1)")
     parser.add_argument("--seed", type=seed, default=0, help="of the split (0)")
     parser.add_argument("--max-rejected", type=fraction, default=0.01, help="share of rows that may be refused (0.01)")

@@ -479,3 +479,35 @@ def test_texts_on_both_sides_of_the_split_are_counted_and_named(tmp_path, capsys
     assert "validation rows with a text that has other spans in another row: 0" in found
     check(halves[0])
     assert re.search(r"texts +2 train, 2 validation, 1 in both", capsys.readouterr().out)
+
+
+def test_doubts_of_every_kind_are_counted_and_named_without_text(tmp_path, capsys):
+    rows = [
+        row_of("see ({NAME} " + CANARY, ["Ann)"]),
+        row_of("at {PLACE} now", ["12 Main St\r\nBath"]),
+        row_of("ask {NAME}r today 🙂", ["Zoé Mille"]),
+        row_of("we met {NAME} there", ["Bob Brown"]),
+        row_of("then Bob Brown left", []),
+        row_of("for {ORG} only", ["Acme Ltd"]),
+        row_of("to {PLACE} at once", ["Acme Ltd"]),
+    ]
+    folder = prepare_to(tmp_path, rows, "--validation-fraction", "0")
+    assert [line for line in doubts(folder, capsys)] == ["train rows with a span that cuts a word or a number: 2"]
+    check(folder, "--doubts")
+    out = re.sub(r"\n  (?=\S)", " ", capsys.readouterr().out)
+    assert CANARY not in out
+    assert [line.removeprefix("train rows with a ") for line in out.splitlines() if " rows with " in line] == [
+        "span that cuts a word or a number (1 in 1 rows): 2",
+        "span that ends one character too early (1 in 1 rows): 2",
+        "span that takes in white space, a bracket or a quote (1 in 1 rows): 0",
+        "span that crosses a line break (1 in 1 rows): 1",
+        "value without a span that has one elsewhere (1 in 1 rows): 4",
+        "value that has another label elsewhere (2 in 2 rows): 5, 6",
+    ]
+    check(folder, "--doubts", "--sample", "100")
+    assert sorted(re.findall(r"^row (\d+)", capsys.readouterr().out, re.M)) == ["0", "1", "2", "4", "5", "6"]
+
+
+def test_data_without_a_doubt_says_so(sound, capsys):
+    check(sound, "--doubts")
+    assert "no row is in doubt" in capsys.readouterr().out

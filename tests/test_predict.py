@@ -17,12 +17,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import predict
 from pii import common
 from pii.common import UserError
 from predict import Redactor
 from tests.redaction.test_redactor import CANARY, LABELS, TEXT, TEXTS, places, with_labels, write_run
+from tests.training.test_runs import seal
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "predict.py"
@@ -664,3 +666,105 @@ def test_every_torchrun_that_is_shown_keeps_the_scripts_flags_from_torchrun(patt
     """Without the -- it takes --run for a flag of its own."""
     lines = [line for path in ROOT.glob(pattern) for line in path.read_text().splitlines() if "torchrun --" in line]
     assert all(" -- " in line.split("torchrun", 1)[1] for line in lines)
+
+
+# For labelling tools
+
+
+def jsonl_of(texts: list[str]) -> str:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def spans_of_tasks(path: Path, output_format: str) -> list[list[tuple]]:
+    """What a labelling tool would read: (start, end, label) of each document's spans."""
+    if output_format == "label-studio":
+        results = [task["predictions"][0]["result"] for task in json.loads(path.read_bytes())]
+        return [
+            [(*(r["value"][key] for key in ("start", "end")), *r["value"]["labels"]) for r in own] for own in results
+        ]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    if output_format == "doccano":
+        return [[tuple(label) for label in line["label"]] for line in lines]
+    return [[(span["start"], span["end"], span["label"]) for span in line["spans"]] for line in lines]
+
+
+@pytest.mark.parametrize("output_format", ["label-studio", "doccano", "prodigy"])
+def test_predictions_open_in_labelling_tools(command, redactor, tmp_path, output_format):
+    rows = write(tmp_path / "rows.jsonl", jsonl_of(TEXTS))
+    command("--field", "text", rows, "--output-format", output_format, "--output", tmp_path / "tasks")
+    expected = [places(spans) for spans in redactor.spans(TEXTS)]
+    assert spans_of_tasks(tmp_path / "tasks", output_format) == expected and any(expected)
+
+
+def test_texts_csv_and_standard_output_go_to_labelling_tools_too(command, tmp_path, capfdbinary):
+    table = write(tmp_path / "t.csv", "id;note\r\n1;I am Ann.\r\n")
+    letters = [write(tmp_path / name, TEXT) for name in ("a.txt", "b.txt")]
+    command(*letters, "--output-format", "conll")
+    assert capfdbinary.readouterr().out.decode().count("-DOCSTART-") == 2
+    command("--column", "note", table, "--output-format", "label-studio")
+    [task] = json.loads(capfdbinary.readouterr().out)
+    assert task["data"] == {"text": "I am Ann.", "source": str(table), "number": 1}
+
+
+def test_brat_gets_one_folder_of_all_inputs_and_never_loses_corrections(command, tmp_path, capsys):
+    letters = [write(tmp_path / name / "letter.txt", TEXT + name) for name in "ab"]
+    command(*letters, "--output-format", "brat", "--output", f"{tmp_path / 'brat'}/")
+    names = ["annotation.conf", "letter-2.ann", "letter-2.txt", "letter.ann", "letter.txt"]
+    assert sorted(path.name for path in (tmp_path / "brat").iterdir()) == names
+    corrected = write(tmp_path / "brat" / "letter.ann", "T1\tCITY 0 4\tDear\n")
+    with pytest.raises(UserError, match="corrections"):
+        command(*letters, "--output-format", "brat", "--output", tmp_path / "brat")
+    assert corrected.read_text() == "T1\tCITY 0 4\tDear\n"
+    with pytest.raises(UserError, match="--output"):
+        command(*letters, "--output-format", "brat")
+
+
+def test_what_labelling_tools_have_no_use_for_is_refused(command, tmp_path, monkeypatch):
+    letter = write(tmp_path / "letter.txt", TEXT)
+    with pytest.raises(UserError, match="--vault"):
+        command(letter, "--output-format", "doccano", "--replace", "numbered", "--vault", tmp_path / "vault.json")
+    with pytest.raises(UserError, match="--uncertain"):
+        command(letter, "--uncertain", "3", "--output", f"{tmp_path / 'out'}/")
+    names = write(tmp_path / "map.json", json.dumps({"CITY": "VILLE À VOIR"}))
+    with pytest.raises(UserError, match="--label-map"):
+        command(letter, "--output-format", "conll", "--label-map", names)
+    monkeypatch.setenv("WORLD_SIZE", "2"), monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match="one process"):
+        command(letter, "--output-format", "brat", "--output", tmp_path / "out")
+
+
+def lowest_scores(texts: list[str], redactor: Redactor) -> list[float]:
+    return [min((span.score for span in spans), default=1.0) for spans in redactor.spans(texts)]
+
+
+@pytest.mark.parametrize("output_format", ["spans", "redacted", "doccano"])
+def test_the_least_certain_documents_come_in_order(command, redactor, tmp_path, output_format):
+    texts = [text for text in TEXTS if text.strip()] + [
+        f"{name} of Paris wrote {name}" for name in ("Ann", "Bob", "Eve")
+    ]
+    rows = write(tmp_path / "rows.jsonl", jsonl_of(texts))
+    flags = ("--field", "text", rows, "--output-format", output_format)
+    command(*flags, "--output", tmp_path / "all"), command(*flags, "--uncertain", 3, "--output", tmp_path / "some")
+    scores = lowest_scores(texts, redactor)
+    wanted = sorted(sorted(range(len(texts)), key=lambda i: scores[i])[:3])
+    lines = (tmp_path / "all").read_bytes().splitlines()
+    assert (tmp_path / "some").read_bytes().splitlines() == [lines[i] for i in wanted]
+    command(*flags, "--uncertain", 99, "--output", tmp_path / "more")
+    assert (tmp_path / "more").read_bytes() == (tmp_path / "all").read_bytes()
+
+
+def test_documents_on_which_two_heads_disagree_come_first(trained, tmp_path):
+    """The second head finds nothing, so that a document is the more doubtful for any span of the first."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    shutil.copytree(run / "documented", run / "documented@1")
+    weights = load_file(run / "documented@1" / "head.safetensors")
+    save_file({"weight": weights["weight"] * 0, "bias": weights["bias"]}, run / "documented@1" / "head.safetensors")
+    config = json.loads((run / "config.json").read_text())
+    config["heads"]["documented@1"] = config["heads"]["documented"]
+    (run / "config.json").write_text(json.dumps(config))
+    redactor = Redactor(seal(run), device="cpu", second_opinion=True)
+    assert redactor.head == "documented"
+    for (text, spans, others), alone in zip(redactor.opinions(TEXTS), redactor.spans(TEXTS), strict=True):
+        assert (spans, others) == (alone, []) and text in TEXTS
+    [(_, _, others)] = Redactor(trained, device="cpu", second_opinion=True).opinions([TEXT])
+    assert others is None

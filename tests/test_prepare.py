@@ -434,3 +434,33 @@ def test_rows_of_another_encoding_are_refused_with_the_command_that_converts_the
     assert code == 1 and "9 not UTF-8" in errors
     assert f"iconv -f cp1252 -t utf-8 {path} > {tmp_path}/rows.utf8.jsonl" in errors
     assert_one_line(errors)
+
+
+def test_spans_that_cut_a_word_are_widened_on_request_and_counted(prepare_rows, capsys):
+    rows = [
+        row("🙂 Zoe\u0301lie Lefèvre,\r\nborn 12.03.1980", (2, 4, "FIRST"), (9, 14, "LAST"), (24, 32, "DOB")),
+        row("Ask Annabel", (4, 7, "NAME"), (7, 11, "LAST")),  # they touch: a border that is meant
+        row("It is 46117Main, Ann's", (6, 11, "NR"), (17, 20, "NAME")),
+        row("🙂 Ask Annabel and Bob", (6, 9, "NAME"), (18, 21, "NAME")),
+    ]
+    folder = prepare_rows(rows, "--snap-words", "--validation-fraction", "0")
+    data = PIITokenDataset(folder / "train")
+    examples = [data.example(i) for i in range(len(data))]
+    values = [[(example["text"][start:end], label) for start, end, label in example["spans"]] for example in examples]
+    assert values == [
+        [("Zoe\u0301lie", "FIRST"), ("Lefèvre", "LAST"), ("12.03.1980", "DOB")],
+        [("Ann", "NAME"), ("abel", "LAST")],
+        [("46117", "NR"), ("Ann", "NAME")],
+        [("Annabel", "NAME"), ("Bob", "NAME")],
+    ]
+    statistics = meta_in(folder)["statistics"]
+    assert (statistics["spans_widened_to_words"], statistics["spans_that_cut_a_word"]) == (4, 0)
+    assert re.search(r"spans widened to words +4\n", capsys.readouterr().out)
+    assert "spans_widened_to_words" not in meta_in(prepare_rows(rows, output="as-they-are"))["statistics"]
+
+
+def test_a_border_at_a_mark_is_not_widened(prepare_rows):
+    """12.03 of 12.03.1980 may be half a date or a whole one and a year."""
+    folder = prepare_rows([row("Born 12.03.1980", (5, 10, "DOB"))], "--snap-words", "--validation-fraction", "0")
+    statistics = meta_in(folder)["statistics"]
+    assert (statistics["spans_widened_to_words"], statistics["spans_that_cut_a_word"]) == (0, 1)

@@ -7,6 +7,7 @@ an *offset* counts code points within one text. Spans are rows [start, end, labe
 import functools
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 from unicodedata import category
 
@@ -20,6 +21,7 @@ SENTENCE_MARKS = np.array([ord(c) for c in ".,;:!?"], dtype=np.uint32)
 OTHER, SPACE, LETTER, DIGIT, FLAG, MARK, FORMAT = range(7)
 KIND_OF_CATEGORY = dict.fromkeys(("Lu", "Ll", "Lt", "Lm"), LETTER) | dict.fromkeys(("Mn", "Mc", "Me"), MARK)
 KIND_OF_CATEGORY |= {"Nd": DIGIT, "Cf": FORMAT}
+FEW_POINTS, FEW_MARKS = 0x40000, (0xE0000, 0xE1000)  # beyond is nothing but private and unassigned
 JOINER = 0x200D
 VIRAMAS = (0x94D, 0x9CD, 0xACD, 0xB4D, 0xC4D, 0xD4D)  # join two consonants of an Indic script
 # what Unicode's rules for grapheme clusters (UAX 29) add to marks: joiners, skin tones, tags, Hangul and Thai vowels
@@ -266,9 +268,10 @@ def resolve_invisible(kinds: np.ndarray, starts: np.ndarray) -> None:
 def kinds_of_characters() -> np.ndarray:
     """[code points] uint8: LETTER of an alphabet with capitals, whose words stand between spaces, DIGIT (decimal), FLAG
     (a regional indicator), MARK, FORMAT (other invisible characters), SPACE, or OTHER."""
-    kinds = [KIND_OF_CATEGORY.get(category(chr(point)), OTHER) for point in range(sys.maxunicode + 1)]
-    table = np.array(kinds, dtype=np.uint8)
-    table[[point for point, kind in enumerate(kinds) if kind == OTHER and has_case(chr(point))]] = LETTER
+    table = np.full(sys.maxunicode + 1, OTHER, dtype=np.uint8)
+    for point in chain(range(FEW_POINTS), range(*FEW_MARKS)):
+        kind = KIND_OF_CATEGORY.get(category(chr(point)), OTHER)
+        table[point] = LETTER if kind == OTHER and has_case(chr(point)) else kind
     table[WHITE_SPACE] = SPACE
     table[0x200B] = SPACE  # of no width, but between words
     table[0x1F1E6:0x1F200] = FLAG

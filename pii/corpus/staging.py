@@ -39,6 +39,7 @@ class Staged:
     overlapping: int = 0
     blank: int = 0
     cutting: int = 0
+    snapped: int = 0
 
     @property
     def accepted(self) -> int:
@@ -69,15 +70,19 @@ class Chunk(NamedTuple):
     overlapping: int
     blank: int
     cutting: int  # spans that cut a word or a number
+    snapped: int  # spans that were widened to whole words
 
 
-def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) -> Staged:
-    """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl, for its owner's eyes."""
+def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str], snap_words: bool = False) -> Staged:
+    """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl, for its owner's eyes. With
+    `snap_words` spans that cut a word are widened to whole words."""
     staged = Staged(folder / "staged")
     rejected_path = folder / "rejected.jsonl"
     rejected_path.touch(mode=0o600)
     with rejected_path.open("w", encoding="utf-8") as rejected, SplitWriter(staged.folder) as writer:
-        for task, chunk in parallel_map(partial(prepare_chunk, label_map=label_map), tasks(sources)):
+        for task, chunk in parallel_map(
+            partial(prepare_chunk, label_map=label_map, snap_words=snap_words), tasks(sources)
+        ):
             new_ids = np.array([staged.label_ids.setdefault(label, len(staged.label_ids)) for label in chunk.labels])
             append_relabelled(writer, chunk.rows, new_ids)
             staged.keys.append(chunk.keys)
@@ -86,6 +91,7 @@ def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) ->
             staged.overlapping += chunk.overlapping
             staged.blank += chunk.blank
             staged.cutting += chunk.cutting
+            staged.snapped += chunk.snapped
             for position, reason in chunk.rejected:
                 number, line = task.lines[position]
                 staged.rejected[reason] += 1
@@ -99,7 +105,7 @@ def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str]) ->
 
 
 def tasks(sources: Sequence[Source]) -> Iterator[Task]:
-    tekken.load()  # before the workers are forked, so that they have it
+    tekken.load(), spans.kinds_of_characters()  # before the workers are forked, so that they have them
     with progress("prepare", unit="rows") as bar:
         for source in sources:
             lines = source.lines()
@@ -108,12 +114,16 @@ def tasks(sources: Sequence[Source]) -> Iterator[Task]:
                 yield Task(source.name, source.language, some)
 
 
-def prepare_chunk(task: Task, label_map: dict[str, str]) -> Chunk:
+def prepare_chunk(task: Task, label_map: dict[str, str], snap_words: bool = False) -> Chunk:
     """Parse, rename, tokenise and align the lines of a task."""
     rows, mapped, rejected = parse_lines(task, label_map)
     aligned, labels, cutting = align([*rows.values()])
     if misread_rows := find_misread(task, rows, cutting):
         rows = {position: row for position, row in rows.items() if position not in misread_rows}
+        aligned, labels, cutting = align([*rows.values()])
+    snapped = 0
+    if snap_words and cutting.any():
+        rows, snapped = widened(rows, cutting)
         aligned, labels, cutting = align([*rows.values()])
     return Chunk(
         rows=aligned,
@@ -124,6 +134,7 @@ def prepare_chunk(task: Task, label_map: dict[str, str]) -> Chunk:
         overlapping=sum(row.overlapping for row in rows.values()),
         blank=sum(row.blank for row in rows.values()),
         cutting=int(cutting.sum()),
+        snapped=snapped,
     )
 
 
@@ -158,6 +169,22 @@ def find_misread(task: Task, rows: dict[int, Row], cutting: np.ndarray) -> dict[
     doubtful = [positions[i] for i in np.flatnonzero(cutting) if not rows[positions[i]].text.isascii()]
     reasons = {position: misread(task.lines[position][1]) for position in doubtful}
     return {position: reason for position, reason in reasons.items() if reason}
+
+
+def widened(rows: dict[int, Row], cutting: np.ndarray) -> tuple[dict[int, Row], int]:
+    """The rows, of which `cutting` [rows] tells how many spans cut a word, with these widened to whole words, and how
+    many spans that mends. A border at a mark, as in `12.03|.1980`, stays: only inside a word it is sure."""
+    rows, mended = dict(rows), 0
+    for position in np.array([*rows])[cutting > 0].tolist():
+        row = rows[position]
+        labels = sorted({label for _, _, label in row.spans})
+        before = [(start, end, labels.index(label)) for start, end, label in row.spans]
+        joined, one = spans.JoinedText.of([row.text]), np.array([len(before)])
+        after, _ = spans.whole_words(joined, np.array(before), one)
+        whole = [(start, end, labels[label]) for start, end, label in after.tolist()]
+        mended += len({*row.spans} - {*whole})
+        rows[position] = row._replace(spans=whole)
+    return rows, mended
 
 
 def align(rows: list[Row]) -> tuple[Rows, list[str], np.ndarray]:

@@ -9,12 +9,14 @@ import numpy as np
 from markupsafe import Markup
 
 from pii.common import path_text
+from pii.corpus.doubts.find import Doubt
 from pii.corpus.spans import OUTSIDE_ID, starts_of
 from pii.corpus.statistics import described
 from pii.corpus.store import PreparedSplit, Split
 from pii.pages import charts
 from pii.pages.pages import colours_of, pieces_of, write_page
 
+DOUBTFUL_ROWS = 20  # that are named for one reason
 ROWS = 5000  # of a split on one page unless the reader chooses others
 MANY_LABELS = 12  # a chart of more is drawn in two halves, side by side where there is room
 BARS = 40  # of a histogram, about
@@ -24,10 +26,16 @@ LostSpans = Mapping[int, Sequence[Sequence[int]]]  # row → the spans that its 
 
 
 def write_data_page(
-    path: Path, splits: Mapping[str, Split], split: PreparedSplit, rows: Sequence[int], lost: LostSpans, figures: dict
+    path: Path,
+    splits: Mapping[str, Split],
+    split: PreparedSplit,
+    rows: Sequence[int],
+    lost: LostSpans,
+    figures: dict,
+    doubts: Sequence[Doubt] = (),
 ) -> None:
     """The page of prepared data with these `rows` of the split `data`. `lost` tells of all rows of that split,
-    `figures` is what the terminal prints."""
+    `figures` and `doubts` are what the terminal prints."""
     folder, max_length = split.folder.parent, figures["max_length"]
     token_counts = np.concatenate([np.diff(split.example_offsets) for split in splits.values()])
     pii_counts = np.concatenate([pii_tokens(split) for split in splits.values()])
@@ -45,6 +53,8 @@ def write_data_page(
         pii_chart=length_chart(pii_counts, max_length, "PII tokens in a row"),
         token_counts=token_counts,
         pii_counts=pii_counts,
+        doubts=doubts,
+        doubtful_rows=DOUBTFUL_ROWS,
         rejected=rejected_reasons(folder / "rejected.jsonl"),
         split=split.folder.name,
         total=len(split),

@@ -18,8 +18,8 @@ from pii.redaction.rules.checks import STDNUM
 from pii.redaction.rules.policy import Policy, read_policy
 from pii.redaction.rules.rulebook import RULE_LABELS, Rulebook
 from pii.redaction.vault import Vault
-from pii.training.run_config import choose_head, stored_bias
-from pii.training.runs import load_run
+from pii.training.run_config import choose_head, read_config, stored_bias
+from pii.training.runs import load_taggers
 
 FORWARDS_A_GROUP = 16  # documents are gathered until they fill so many forwards, so that windows of like length meet
 BOM = "\ufeff"
@@ -61,6 +61,7 @@ class Redactor:
         fold_lists: bool = False,
         policy: Mapping | Path | None = None,
         column: str = "text",
+        second_opinion: bool = False,
     ) -> None:
         """`rules`: none, proven or all; by default proven where python-stdnum is installed. `allow`, `deny` and
         `patterns` are as for Rulebook. What is said here of `replace` and `min_score` holds for all labels, else what
@@ -68,19 +69,24 @@ class Redactor:
         treatments = read_policy(Path(policy)) if isinstance(policy, Path | str) else Policy(policy)
         kinds = {} if replace else treatments.kinds()
         self.replacer = Replacer(replace or treatments.default.replace or "label", hash_key, vault, kinds=kinds)
-        self.tagger, config = load_run(Path(run), choose_device(device), head, backbone)
+        config = read_config(Path(run))
+        self.head = choose_head(config, Path(run), head)
+        heads = [self.head, *(other_heads(config, self.head) if second_opinion else ())]
+        self.tagger, *self.others = load_taggers(Path(run), config, choose_device(device), heads, backbone)
         self.tokenizer = tekken.load()
         if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
             raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
         self.max_length: int = config["max_length"]
-        self.bias = stored_bias(Path(run), choose_head(config, Path(run), head)) if target_recall else 0.0
+        self.bias = stored_bias(Path(run), self.head) if target_recall else 0.0
         rules = rules or default_rules()
         naming = Naming(label_map or {}, labels, exclude_labels)
-        naming.check(config["labels"], RULE_LABELS if rules != "none" else ())
+        rule_labels = RULE_LABELS if rules != "none" else set()
+        naming.check(config["labels"], rule_labels)
         self.new_labels = [naming.of(label) for label in config["labels"]]
         self.rulebook = Rulebook(rules, allow, deny, patterns, fold_lists, treatments, naming.of)
-        names = {*self.new_labels, *map(naming.of, RULE_LABELS), *self.rulebook.labels}
-        treatments.check_labels([name for name in names if name is not None])
+        names = {*self.new_labels, *map(naming.of, rule_labels), *self.rulebook.labels}
+        self.labels = sorted(name for name in names if name is not None)
+        treatments.check_labels(self.labels)
         self.min_scores = [least_score(min_score, treatments, label) for label in self.new_labels]
         self.column = column
 
@@ -103,6 +109,17 @@ class Redactor:
             found = detect(self.tagger, self.tokenizer, group, self.max_length, self.bias)
             for text, spans in zip(group, found, strict=True):
                 yield text, self.rulebook.apply(text, self._wanted(spans, text.startswith(BOM)))
+
+    def opinions(self, texts: Iterable[str]) -> Iterator[tuple[str, list[Span], list[Span] | None]]:
+        """Each text with its spans and those of the run's other head, None where it has no other or none was asked for
+        (`second_opinion`)."""
+        for group in self._groups(texts):
+            views: list[list[list[Span]]] = []
+            for tagger, bias in ((self.tagger, self.bias), *((other, 0.0) for other in self.others)):
+                found = detect(tagger, self.tokenizer, group, self.max_length, bias)
+                pairs = zip(group, found, strict=True)
+                views.append([list(self._wanted(spans, text.startswith(BOM))) for text, spans in pairs])
+            yield from zip(group, views[0], views[1] if self.others else [None] * len(group), strict=True)
 
     def replace(self, text: str, spans: Iterable[Span]) -> str:
         """The text with these spans replaced."""
@@ -141,6 +158,12 @@ class Redactor:
             label, start = self.new_labels[span.label_id], max(span.start, has_bom)
             if label is not None and span.score >= self.min_scores[span.label_id] and start < span.end:
                 yield Span(start, span.end, label, span.score)
+
+
+def other_heads(config: dict, head: str) -> list[str]:
+    """The head to compare a head with: one of another kind if the run has one, since such heads err differently."""
+    others = [name for name in config["heads"] if name != head]
+    return sorted(others, key=lambda name: config["heads"][name]["kind"] == config["heads"][head]["kind"])[:1]
 
 
 def is_null(value: object) -> bool:

@@ -167,21 +167,35 @@ def load_run(
     taken at the revision that training read.
     """
     config = read_config(run)
-    head = choose_head(config, run, head)
-    entry = config["heads"][head]
+    [tagger] = load_taggers(run, config, device, [choose_head(config, run, head)], backbone)
+    return tagger, config
+
+
+def load_taggers(
+    run: Path, config: dict, device: torch.device, heads: Sequence[str], backbone: str | None = None
+) -> list[Tagger]:
+    """Some heads of a run whose config this is, on one reader. Raises UserError."""
+    entries = [config["heads"][head] for head in heads]
+    layers = list(dict.fromkeys(layer for entry in entries for layer in entry["layers"]))
     module = load_backbone(
         backbone or locate(config["backbone"], run),
         backbone_dtype(device),
-        layers=max(entry["layers"]),
+        layers=max(layers),
         precision=config["backbone"]["precision"],
         device=device,
         revision=None if backbone else config["backbone"].get("revision"),
     )
     check_vocabulary(module, config["tokenizer"])
     check_weights(module, config["backbone"], run)
-    reader = Reader(module, entry["layers"])
-    built = read_head(run, config, head, reader.width)
-    return Tagger(built.to(device), reader, entry["layers"], entry["calibration"]), config
+    reader, hidden_size = Reader(module, layers), module.config.hidden_size
+    built = [
+        read_head(run, config, head, hidden_size * len(entry["layers"]))
+        for head, entry in zip(heads, entries, strict=True)
+    ]
+    return [
+        Tagger(head.to(device), reader, entry["layers"], entry["calibration"])
+        for head, entry in zip(built, entries, strict=True)
+    ]
 
 
 def read_head(run: Path, config: dict, head: str, width: int) -> Head:

@@ -1,6 +1,8 @@
 """Alignment against a plain loop over tokens, spans and bytes, which shares no code with spans.py."""
 
+import sys
 from itertools import pairwise
+from unicodedata import category
 
 import numpy as np
 import pytest
@@ -480,3 +482,11 @@ def test_labels_and_begins_come_back_from_bio_tags(tokens):
     labels_back, begins_back = spans.labels_of_tags(tags), spans.begins_of_tags(tags)
     assert (tags.dtype, labels_back.dtype, begins_back.dtype) == (np.uint16, np.uint16, np.bool_)
     assert np.array_equal(labels_back, label_ids) and np.array_equal(begins_back, begins)
+
+
+def test_no_character_beyond_those_that_are_looked_at_is_a_letter_a_digit_or_a_mark():
+    """The table of kinds leaves out planes that hold nothing but private and unassigned characters."""
+    seen = {*range(spans.FEW_POINTS), *range(*spans.FEW_MARKS)}
+    beyond = [chr(point) for point in range(sys.maxunicode + 1) if point not in seen]
+    assert {category(character) for character in beyond} <= {"Cn", "Co"}
+    assert not any(spans.has_case(character) for character in beyond)

@@ -151,3 +151,19 @@ def test_data_without_spans_and_an_empty_split_have_a_page(tmp_path):
     for share in ("0", "1"):
         page, _ = page_of(prepare_to(tmp_path / share, rows, "--validation-fraction", share))
         assert "No row has a span." in without_markup(page)
+
+
+def test_a_page_names_doubtful_rows_by_reason(tmp_path):
+    rows = [row_of("ask {NAME} 12", ["Ann Bell"]), row_of("or Ann Bell 34", []), row_of("see ({NAME} 56", ["Bob)"])]
+    page, _ = page_of(prepare_to(tmp_path, rows, "--validation-fraction", "0"))
+    table = re.search(r'<h2 id="doubts">.*?</table>', page, re.S).group()
+    cells = [re.findall(r"<td>(.*?)</td>", line) for line in table.splitlines() if "<td>" in line]
+    assert cells == [
+        ["a span that takes in white space, a bracket or a quote", "train", "1", "1", "2"],
+        ["a value without a span that has one elsewhere", "train", "1", "1", "1"],
+    ]
+
+
+def test_a_page_of_sound_rows_names_none(sound):
+    page, _ = page_of(sound)
+    assert re.search(r'<h2 id="doubts">Doubts</h2>\s*<p>None.</p>', page)

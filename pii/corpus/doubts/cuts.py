@@ -1,24 +1,18 @@
 """Gold spans that cut a word or a number, as [5, 14] cuts "Born 12.03.1980": most come of offsets that are wrong.
 
-A border lies inside a word between two letters of an alphabet with capitals, before a combining mark of a letter, and
-beside an apostrophe between letters but for French elisions (`d'|Angers`) and English endings (`Ann|'s`); inside a
-number between two digits and beside a separator of digits. Between a letter and a digit (`46117|Main`) there is none,
-and where another gold span begins or ends neither: spans may touch.
+A border lies inside a word where spans.py's `in_word` says so, and beside an apostrophe between letters but for French
+elisions (`d'|Angers`) and English endings (`Ann|'s`); inside a number also beside a separator of digits. Between a
+letter and a digit (`46117|Main`) there is none, and where another gold span begins or ends neither: spans may touch.
 """
 
-import functools
 import re
-import unicodedata
 
 import numpy as np
 
-from pii.corpus.spans import JoinedText
+from pii.corpus.spans import DIGIT, IN_SIGHT, LETTER, MARK, SPACE, JoinedText, in_word, kinds_of_characters
 
-# kinds of characters: a LETTER is one without capitals; the last two can join what is on both sides of them
-OTHER, CASED, DIGIT, MARK, LETTER, APOSTROPHE, JOINT = range(7)
 APOSTROPHES, POINTS, SEPARATORS = "'’", ".,", "-/:"  # a separator also stands between two numbers, as in 12-14
-FEW_POINTS = 0x2100  # letters of most alphabets and punctuation lie below: their kinds are looked up in a table
-MOST_MARKS = 4  # of one letter that are looked through
+JOINTS = np.array([ord(mark) for mark in APOSTROPHES + POINTS + SEPARATORS], dtype=np.uint32)
 ELISION = re.compile(r"(?:^|\W)(?:[cdjlmnst]|(?:jus|lors|puis|quoi|quel)?qu)$", re.IGNORECASE)
 ENDING = re.compile(r"(?:[dmst]|ll|re|ve)(?!\w)", re.IGNORECASE)
 CONTEXT = 10  # characters on a side that are read: more than an elision has
@@ -32,36 +26,34 @@ def cutting_spans(text: JoinedText, spans: np.ndarray, span_counts: np.ndarray) 
     result = np.zeros(len(spans), dtype=bool)
     for places, gap in ((starts, np.append([2], gaps)), (ends, np.append(gaps, [2]))):  # to the neighbour on that side
         own = np.flatnonzero((text_start < places) & (places < text_end) & (gap > 0))
-        before, after = (kinds_of(text.points[places[own] + side]) for side in (-1, 0))
-        for i in own[(after == MARK) | (before == MARK)]:
-            result[i] |= mark_is_cut(text, places[i], text_start[i])
-        result[own] |= (before == after) & ((after == CASED) | (after == DIGIT))
-        near_joint = own[((before >= APOSTROPHE) | (after >= APOSTROPHE)) & (gap[own] > 1)]
+        result[own] |= inside_words(text, places[own])
+        points = text.points[places[own] - 1], text.points[places[own]]
+        near_joint = own[(np.isin(points[0], JOINTS) | np.isin(points[1], JOINTS)) & (gap[own] > 1)]
         for i in near_joint[beside_joint(text, places[near_joint])]:
             result[i] |= joint_is_cut(text, places[i], starts[i], ends[i], text_start[i], text_end[i])
     return result
 
 
+def inside_words(text: JoinedText, places: np.ndarray) -> np.ndarray:
+    """[n] bool of positions inside texts: what `in_word` says of each, which is asked only beside marks and invisible
+    characters."""
+    before, after = (kinds_of_characters()[text.points[places + side]] for side in (-1, 0))
+    result = (before == after) & (after > SPACE)
+    for i in np.flatnonzero((before >= MARK) | (after >= MARK)):
+        start, end = text.starts[np.searchsorted(text.starts, places[i], side="right") + np.array([-1, 0])]
+        first = max(start, places[i] - IN_SIGHT)
+        result[i] = in_word(read(text, first, min(end, places[i] + IN_SIGHT)), int(places[i] - first))
+    return result
+
+
 def beside_joint(text: JoinedText, places: np.ndarray) -> np.ndarray:
     """[n] bool of positions inside texts: beside an apostrophe between letters, or a joint between digits."""
-    around = np.clip(places[:, None] + np.arange(-2, 2), 0, len(text.points) - 1)
-    two_before, before, after, two_after = kinds_of(text.points[around].ravel()).reshape(-1, 4).T
-    return joins(two_before, before, after) | joins(before, after, two_after)
-
-
-def joins(left: np.ndarray, joint: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[n] bool of kinds: whether the middle one may join the others to one word or number."""
-    letters = ((left == CASED) | (left == MARK)) & (right == CASED)
-    return ((joint == APOSTROPHE) & letters) | ((joint >= APOSTROPHE) & (left == DIGIT) & (right == DIGIT))
-
-
-def mark_is_cut(text: JoinedText, place: int, text_start: int) -> bool:
-    """Whether a position before or after a combining mark is inside a word: the mark is as the letter it stands on."""
-    base, after = int(place) - 1, chr(text.points[place])
-    while base > text_start and place - base <= MOST_MARKS and kind_of(chr(text.points[base])) == MARK:
-        base -= 1
-    letter = kind_of(chr(text.points[base]))
-    return letter in (CASED, LETTER) if kind_of(after) == MARK else letter == CASED == kind_of(after)
+    around = text.points[np.clip(places[:, None] + np.arange(-2, 2), 0, len(text.points) - 1)]
+    kinds = kinds_of_characters()[around]
+    left, right, middle = kinds[:, :2], kinds[:, 2:], around[:, 1:3]
+    letters = ((left == LETTER) | (left == MARK)) & (right == LETTER) & np.isin(middle, JOINTS[: len(APOSTROPHES)])
+    digits = (left == DIGIT) & (right == DIGIT) & np.isin(middle, JOINTS)
+    return (letters | digits).any(axis=1)
 
 
 def joint_is_cut(text: JoinedText, place: int, start: int, end: int, text_start: int, text_end: int) -> bool:
@@ -71,8 +63,8 @@ def joint_is_cut(text: JoinedText, place: int, start: int, end: int, text_start:
     around = read(text, first, min(place + CONTEXT, text_end))
     for joint in (place - first - 1, place - first):
         mark, left, right = around[joint], around[:joint], around[joint + 1 :]
-        kinds = [kind_of(side) if side else OTHER for side in (left[-1:], right[:1])]
-        if mark in APOSTROPHES and kinds in ([CASED, CASED], [MARK, CASED]):
+        kinds = [kinds_of_characters()[ord(side)] if side else None for side in (left[-1:], right[:1])]
+        if mark in APOSTROPHES and kinds in ([LETTER, LETTER], [MARK, LETTER]):
             return not ELISION.search(left) and not ENDING.match(right)
         if kinds == [DIGIT, DIGIT]:
             if mark in SEPARATORS:  # a date's, where the span has another of them than the one at its edge
@@ -83,33 +75,3 @@ def joint_is_cut(text: JoinedText, place: int, start: int, end: int, text_start:
 
 def read(text: JoinedText, first: int, stop: int) -> str:
     return text.points[first:stop].tobytes().decode("utf-32-le")
-
-
-def kinds_of(points: np.ndarray) -> np.ndarray:
-    """[n] code points → their kinds."""
-    kinds = common_kinds()[np.minimum(points, FEW_POINTS)]
-    (others,) = np.nonzero(points >= FEW_POINTS)
-    if len(others):
-        distinct, inverse = np.unique(points[others], return_inverse=True)
-        kinds[others] = np.array([kind_of(chr(point)) for point in distinct], dtype=np.uint8)[inverse]
-    return kinds
-
-
-@functools.cache
-def common_kinds() -> np.ndarray:
-    """[FEW_POINTS + 1] uint8, the last for all others."""
-    return np.array([kind_of(chr(point)) for point in range(FEW_POINTS)] + [OTHER], dtype=np.uint8)
-
-
-def kind_of(character: str) -> int:
-    if character in APOSTROPHES:
-        return APOSTROPHE
-    if character in POINTS + SEPARATORS:
-        return JOINT
-    if character.isdecimal():
-        return DIGIT
-    if character.isupper() or character.islower():
-        return CASED
-    if character.isalpha():
-        return LETTER
-    return MARK if unicodedata.category(character).startswith("M") else OTHER

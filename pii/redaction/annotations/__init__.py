@@ -1,0 +1,1 @@
+"""Predictions as annotations that labelling tools import, and which documents to correct first."""
