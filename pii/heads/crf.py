@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from pii.decoder.features import to_device
+from pii.heads import halving
+from pii.heads.halving import FLOOR
 from pii.heads.viterbi import Transitions
-
-FLOOR = 1e-25  # of a probability beside the largest one of its token: keeps float32 from running out
 
 
 class Crf(nn.Module):
@@ -35,37 +36,24 @@ class Crf(nn.Module):
 
         scores [tokens, tags] float32, tags [tokens] int64, counts [sequences] int64 on the CPU, none of them 0. A
         sequence can start within a span: any tag may come first there, and one that continues a span costs no move.
-
-        d log Z / d score is the score's expected count: the gradient is that of the mean score of all paths, whose
-        probabilities are computed without gradients.
         """
-        log_partition, marginals, stays, leaves = self.expectations(scores.detach(), counts)
-        enters = marginals[:, 1::2].sum(0)
-        mean_score = (marginals * scores).sum() + marginals[:, 0].sum() * self.enter[0]
-        mean_score = mean_score + (enters * self.enter[1::2]).sum()
-        mean_score = mean_score + (leaves * self.leave).sum() + (stays[1:] * self.stay[1:]).sum()
-        return mean_score + (log_partition - mean_score).detach() - self.path_score(scores, tags, counts)
-
-    def path_score(self, scores: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """The score of the given tags, summed over the sequences; arguments as of `loss`."""
-        is_first = torch.zeros(len(tags), dtype=torch.bool)
-        is_first[counts.cumsum(0) - counts] = True
-        is_first, before = is_first.to(tags.device), tags.roll(1)
-        continues = (tags > 0) & (tags % 2 == 0)
-        # products with masks and no choice by them, for whose size the host would wait for a GPU
-        moves = self.enter[tags] * ~continues
-        moves = moves + self.leave[before] * (~continues & ~is_first) + self.stay[before] * (continues & ~is_first)
-        return scores.gather(1, tags[:, None]).sum() + moves.sum()
+        return Loss.apply(scores, self.leave, self.enter, self.stay, self, tags, counts)
 
     @torch.no_grad()
     def expectations(
         self, scores: torch.Tensor, counts: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """log Z, summed over the sequences; p(tag) of each token [tokens, tags]; and for each tag how often it is
-        expected to be followed by its span's continuation, and by another tag: [tags] each.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """log Z, summed over the sequences; p(tag) of each token [tokens, tags]; and how often each tag is expected to
+        be left, entered and stayed in: [3, tags]. A GPU computes them in fewer steps, where memory allows that."""
+        if scores.device.type == "cuda" and halving.fits(counts, scores.shape[1]):
+            return halving.expectations(scores, counts, torch.stack([self.leave, self.enter, self.stay]))
+        return self.expectations_by_position(scores, counts)
 
-        Forward and backward sums (Rabiner 1989) go through the sequences in one loop, the backward ones from the ends:
-        their step is the same with the table of moves transposed.
+    def expectations_by_position(
+        self, scores: torch.Tensor, counts: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Forward and backward sums (Rabiner 1989) go through the sequences in one loop, the backward ones from the
+        ends: their step is the same with the table of moves transposed.
         """
         ends = counts.cumsum(0)
         place = torch.arange(len(scores)) - torch.repeat_interleave(ends - counts, counts)
@@ -101,7 +89,10 @@ class Crf(nn.Module):
         marginals = forward * onward / through
         stays = torch.zeros_like(marginals)
         stays[:, 1:] = forward[:, 1:] * self.stay[1:].exp() * ahead[:, 2::2].repeat_interleave(2, dim=1) / through
-        return log_partition, marginals, stays.sum(0), ((marginals * ~is_last[:, None]) - stays).sum(0)
+        entered = marginals.sum(0)
+        entered[2::2] = 0.0
+        left = ((marginals * ~is_last[:, None]) - stays).sum(0)
+        return log_partition, marginals, torch.stack([left, entered, stays.sum(0)])
 
     def table(self) -> torch.Tensor:
         """[tags, tags] exp(score) of each move from a tag (row) to a tag (column), 0 where it cannot be."""
@@ -110,3 +101,38 @@ class Crf(nn.Module):
         inside = torch.arange(1, len(table), device=table.device)
         table[inside, (inside + 1) // 2 * 2] = self.stay[1:].exp()
         return table
+
+
+class Loss(torch.autograd.Function):
+    """Crf.loss, and its gradient at once: d log Z / d score is what is expected of it, and of the given path what it
+    has."""
+
+    @staticmethod
+    def forward(ctx, scores, leave, enter, stay, crf, tags, counts):
+        log_partition, of_scores, of_moves = crf.expectations(scores, counts)
+        log_partition, of_moves = log_partition.to(scores.dtype), of_moves.to(scores.dtype)
+        taken = moves_of(tags, counts, len(leave))
+        gold = scores.gather(1, tags[:, None]).sum() + (taken * torch.stack([leave, enter, stay])).sum()
+        of_scores = of_scores.to(scores.dtype).scatter_add_(
+            1, tags[:, None], scores.new_full((1, 1), -1.0).expand(len(tags), 1)
+        )
+        ctx.save_for_backward(of_scores, of_moves - taken)
+        return log_partition - gold
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        of_scores, of_moves = ctx.saved_tensors
+        return of_scores * gradient, *(of_moves * gradient), None, None, None
+
+
+def moves_of(tags: torch.Tensor, counts: torch.Tensor, num_tags: int) -> torch.Tensor:
+    """[3, tags] float32: how often the given path leaves, enters and stays in each tag; arguments as of Crf.loss."""
+    is_first = torch.zeros(len(tags), dtype=torch.bool)
+    is_first[counts.cumsum(0) - counts] = True
+    is_later = to_device((~is_first).float().numpy(), tags.device)
+    continues = (tags > 0) & (tags % 2 == 0)
+    # counted with weights and not by choosing, for whose size the host would wait for a GPU
+    which = torch.cat([tags + num_tags, tags.roll(1) + 2 * num_tags * continues])
+    weights = torch.cat([(~continues).float(), is_later])
+    return weights.new_zeros(3 * num_tags).index_add_(0, which, weights).view(3, num_tags)

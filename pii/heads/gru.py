@@ -42,7 +42,7 @@ class Gru(torch.autograd.Function):
     [2, 3 * units, size], [2, 3 * units, units], [2, 3 * units] twice."""
 
     @staticmethod
-    def forward(ctx, hidden, order, from_input, from_state, input_bias, state_bias):  # type: ignore[override]
+    def forward(ctx, hidden, order, from_input, from_state, input_bias, state_bias):
         read = hidden[order.tokens]  # [2, tokens, size]
         moved = torch.baddbmm(input_bias[:, None], read, from_input.mT)
         units = from_state.shape[2]
@@ -63,7 +63,7 @@ class Gru(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):  # type: ignore[override]
+    def backward(ctx, gradient):
         read, from_input, from_state, moved, recurrent, states = ctx.saved_tensors
         order, units = ctx.order, from_state.shape[2]
         reset, update, new = moved.split(units, dim=2)
