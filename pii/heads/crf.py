@@ -4,6 +4,8 @@ The scores of tags and of the moves between them are learnt together, so that no
 token's scores already know how frequent each tag is.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import nn
@@ -39,6 +41,10 @@ class Crf(nn.Module):
         """
         return Loss.apply(scores, self.leave, self.enter, self.stay, self, tags, counts)
 
+    def stacked(self) -> torch.Tensor:
+        """leave, enter and stay, [3, tags]."""
+        return torch.stack([self.leave, self.enter, self.stay])
+
     @torch.no_grad()
     def expectations(
         self, scores: torch.Tensor, counts: torch.Tensor
@@ -46,7 +52,7 @@ class Crf(nn.Module):
         """log Z, summed over the sequences; p(tag) of each token [tokens, tags]; and how often each tag is expected to
         be left, entered and stayed in: [3, tags]. A GPU computes them in fewer steps, where memory allows that."""
         if scores.device.type == "cuda" and halving.fits(counts, scores.shape[1]):
-            return halving.expectations(scores, counts, torch.stack([self.leave, self.enter, self.stay]))
+            return halving.expectations(scores, counts, self.stacked())
         return self.expectations_by_position(scores, counts)
 
     def expectations_by_position(
@@ -110,14 +116,11 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, scores, leave, enter, stay, crf, tags, counts):
         log_partition, of_scores, of_moves = crf.expectations(scores, counts)
-        log_partition, of_moves = log_partition.to(scores.dtype), of_moves.to(scores.dtype)
         taken = moves_of(tags, counts, len(leave))
-        gold = scores.gather(1, tags[:, None]).sum() + (taken * torch.stack([leave, enter, stay])).sum()
-        of_scores = of_scores.to(scores.dtype).scatter_add_(
-            1, tags[:, None], scores.new_full((1, 1), -1.0).expand(len(tags), 1)
-        )
-        ctx.save_for_backward(of_scores, of_moves - taken)
-        return log_partition - gold
+        gold = scores.gather(1, tags[:, None]).sum() + torch.dot(taken.flatten(), crf.stacked().flatten())
+        of_scores = of_scores.to(scores.dtype).scatter_(1, tags[:, None], -1.0, reduce="add")
+        ctx.save_for_backward(of_scores, (of_moves - taken).to(scores.dtype))
+        return (log_partition - gold).to(scores.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -128,11 +131,20 @@ class Loss(torch.autograd.Function):
 
 def moves_of(tags: torch.Tensor, counts: torch.Tensor, num_tags: int) -> torch.Tensor:
     """[3, tags] float32: how often the given path leaves, enters and stays in each tag; arguments as of Crf.loss."""
-    is_first = torch.zeros(len(tags), dtype=torch.bool)
-    is_first[counts.cumsum(0) - counts] = True
-    is_later = to_device((~is_first).float().numpy(), tags.device)
-    continues = (tags > 0) & (tags % 2 == 0)
+    weights = torch.ones(2, len(tags))
+    weights[1, counts.cumsum(0) - counts] = 0.0  # nothing comes before the first tag
     # counted with weights and not by choosing, for whose size the host would wait for a GPU
-    which = torch.cat([tags + num_tags, tags.roll(1) + 2 * num_tags * continues])
-    weights = torch.cat([(~continues).float(), is_later])
-    return weights.new_zeros(3 * num_tags).index_add_(0, which, weights).view(3, num_tags)
+    which = move_indices(num_tags, tags.device)[:, tags]
+    which[1] += tags.roll(1)
+    taken = torch.zeros(3 * num_tags + 1, device=tags.device)
+    taken.index_add_(0, which.flatten(), to_device(weights.flatten().numpy(), tags.device))
+    return taken[:-1].view(3, num_tags)
+
+
+@cache
+def move_indices(num_tags: int, device: torch.device) -> torch.Tensor:
+    """[2, tags] among leave, enter and stay, joined end to end: how this tag is entered, after the end where it is not;
+    and, but for the tag before, how that one is left behind."""
+    tag = torch.arange(num_tags)
+    continues = (tag > 0) & (tag % 2 == 0)
+    return torch.stack([(tag + num_tags).masked_fill(continues, 3 * num_tags), 2 * num_tags * continues]).to(device)

@@ -32,7 +32,9 @@ class Entries(NamedTuple):
     after: torch.Tensor
     tags: torch.Tensor  # [entries, tags] float64: 1 at its tag
     moves: torch.Tensor  # [entries, 3 * tags] float64: 1 at each of leave, enter and stay that it takes
-    cells: torch.Tensor  # [2, cells] int64: where the sum of the first ones and the others stand, plain and turned
+    cell: torch.Tensor  # [entries, cells] float64: 1 at the one that it is added to
+    places: torch.Tensor  # [2, cells] int64: of the cells in a matrix, plain and turned
+    ends: torch.Tensor  # [2, states] float64: 1 where a window may start, and where it may end
 
 
 @cache
@@ -48,8 +50,11 @@ def entries_of(num_tags: int, device: torch.device) -> Entries:
     moves = torch.cat([tags * taken[:, None] for taken in takes], dim=1)
     before, after = (tag + 1) // 2 * continues, (tag + 1) // 2 * stays
     states = num_tags // 2 + 1
-    cells = torch.stack([before * states + after, after * states + before])[:, states - 1 :]
-    return Entries(*(part.to(device) for part in (tag, before, after, tags, moves, cells)))
+    places = torch.stack([before * states + after, after * states + before])[:, states - 1 :]
+    cell = torch.nn.functional.one_hot((torch.arange(len(tag)) - states + 1).clamp(min=0)).double()
+    ends = torch.ones(2, states, dtype=torch.float64)  # a sequence may start within a span, ...
+    ends[1, 1:] = 0.0  # ... but none goes on after it
+    return Entries(*(part.to(device) for part in (tag, before, after, tags, moves, cell, places, ends)))
 
 
 class Leaves(NamedTuple):
@@ -59,6 +64,7 @@ class Leaves(NamedTuple):
     number: int
     leaf: torch.Tensor  # [tokens] int64
     turned: torch.Tensor  # [tokens] int64: 1 if it is
+    sums: torch.Tensor  # [2, tokens] int64: where those of its two cuts stand
     is_last: torch.Tensor  # [tokens] float64: of its sequence
     padding: torch.Tensor  # the leaves that are no token
 
@@ -72,7 +78,9 @@ class Leaves(NamedTuple):
         is_token[leaf] = True
         is_last = torch.zeros(len(row), dtype=torch.float64)
         is_last[ends - 1] = 1.0
-        parts = (leaf, place % 2, is_last, (~is_token).nonzero()[:, 0])
+        turned = place % 2
+        sums = 2 * leaf + torch.stack([turned, 1 - turned])
+        parts = (leaf, turned, sums, is_last, (~is_token).nonzero()[:, 0])
         return cls(len(is_token), *(to_device(part.numpy(), device) for part in parts))
 
 
@@ -97,27 +105,26 @@ def expectations(
 
     # the matrices leave a sequence's last tag as well, so what that costs is given before
     level = scores.amax(1)
-    relative = torch.addcmul(scores.double() - level[:, None], leaves.is_last[:, None], transitions[0], value=-1)
+    relative = torch.addcmul(scores - level[:, None], leaves.is_last[:, None], transitions[0], value=-1)
     relative = relative.exp_().clamp_(min=FLOOR)
     weights = relative[:, entries.tag] * (entries.moves @ transitions.flatten()).exp()  # [tokens, entries]
-    first = weights[:, :states].sum(1, keepdim=True)
     matrices = weights.new_zeros(leaves.number, states * states)
     matrices[:, :: states + 1].index_fill_(0, leaves.padding, 1.0)
-    matrices[leaves.leaf[:, None], entries.cells[leaves.turned]] = torch.cat([first, weights[:, states:]], dim=1)
+    matrices[leaves.leaf[:, None], entries.places[leaves.turned]] = weights @ entries.cell
 
-    sums, log_total = sums_at_cuts(matrices.view(-1, 2, states, states), len(counts))
-    shares = sums[leaves.leaf, leaves.turned][:, entries.before] * weights
-    shares *= sums[leaves.leaf, 1 - leaves.turned][:, entries.after]
+    sums, log_total = sums_at_cuts(matrices.view(-1, 2, states, states), len(counts), entries.ends)
+    before, after = sums[leaves.sums]  # [tokens, states] each
+    shares = (before[:, entries.before] * after[:, entries.after]).mul_(weights)
     shares /= shares.sum(1, keepdim=True)
     marginals, expected = shares @ entries.tags, (shares.sum(0) @ entries.moves).view(3, tags)
-    expected[0] -= leaves.is_last @ marginals
+    expected[0].sub_(leaves.is_last @ marginals)
     return log_total + level.sum(), marginals, expected
 
 
-def sums_at_cuts(pairs: torch.Tensor, windows: int) -> tuple[torch.Tensor, torch.Tensor]:
+def sums_at_cuts(pairs: torch.Tensor, windows: int, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Matrices of all tokens in the order of Leaves, [windows * size / 2, 2, states, states] → the sums of all paths to
-    the cut before a token and from the cut after it, [windows * size, 2, states], each known up to a factor, those of
-    turned ones the other way round; and log Z, summed over windows.
+    the cut before a token and from the cut after it, [windows * size * 2, states], each known up to a factor, those of
+    turned ones the other way round; and log Z, summed over windows. `ends` are those of Entries.
 
     A pair is a left one and a turned right one, or a turned right one and a left one where their product is turned.
     """
@@ -128,14 +135,13 @@ def sums_at_cuts(pairs: torch.Tensor, windows: int) -> tuple[torch.Tensor, torch
             scales.append(product.amax((1, 2), keepdim=True))
             product /= scales[-1]
         levels.append(product.view(-1, 2, states, states))
-    sums = pairs.new_ones(windows, 2, states)  # a sequence may start within a span, ...
-    sums[:, 1, 1:].zero_()  # ... but none goes on after it
+    sums = ends.repeat(windows, 1)
     for depth in reversed(range(len(levels))):
-        to_middle = torch.bmm(sums.view(-1, 1, states), levels[depth].view(-1, states, states)).view(-1, 2, states)
+        to_middle = torch.bmm(sums[:, None], levels[depth].view(-1, states, states)).view(-1, 2, states)
         if depth == len(levels) - 1:
-            scales.append(torch.linalg.vecdot(to_middle[:, 0], to_middle[:, 1]))
+            scales.append(torch.bmm(to_middle[:, :1], to_middle[:, 1:].mT))
         elif depth and depth % PRODUCTS_A_DIVISION == 0:
             to_middle /= to_middle.amax(2, keepdim=True)
-        children = (sums[:, 0], to_middle[:, 1], sums[:, 1], to_middle[:, 0])
-        sums = torch.stack(children, dim=1).view(-1, 2, states)
+        left, right = sums.view(-1, 2, states).unbind(1)
+        sums = torch.stack([left, to_middle[:, 1], right, to_middle[:, 0]], dim=1).view(-1, states)
     return sums, torch.cat([scale.flatten() for scale in scales]).log().sum()

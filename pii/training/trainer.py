@@ -70,7 +70,7 @@ class HeadTrainer:
         logits = self.head(features[step.tokens, self.columns], torch.from_numpy(step.windows.lengths))
         scored = to_device(step.windows.scored_places(), features.device)
         counts = torch.from_numpy(step.windows.scored_counts)
-        return self.head.loss(logits[scored], tags[self.head.tags][step.scored], counts) / step.count
+        return self.head.loss(logits.index_select(0, scored), tags[self.head.tags][step.scored], counts) / step.count
 
     def sum_gradients(self, loss: torch.Tensor) -> None:
         """Replace the gradients, and the loss, with their sums over all processes."""
