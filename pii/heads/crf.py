@@ -13,6 +13,7 @@ from torch import nn
 from pii.decoder.features import to_device
 from pii.heads import halving
 from pii.heads.halving import FLOOR
+from pii.heads.order import Order
 from pii.heads.viterbi import Transitions
 
 
@@ -61,34 +62,30 @@ class Crf(nn.Module):
         """Forward and backward sums (Rabiner 1989) go through the sequences in one loop, the backward ones from the
         ends: their step is the same with the table of moves transposed.
         """
-        ends = counts.cumsum(0)
-        place = torch.arange(len(scores)) - torch.repeat_interleave(ends - counts, counts)
-        row = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        mirrored = (counts[row] - 1 - place).to(scores.device)
-        row, place, last = row.to(scores.device), place.to(scores.device), (counts - 1).to(scores.device)
-
+        order, ends = Order(counts), (counts.cumsum(0) - 1).to(scores.device)
+        tokens, places = order.tokens.to(scores.device), order.places.to(scores.device)
         level = scores.amax(1)
-        relative = (scores - level[:, None]).exp().clamp(min=FLOOR)
-        emitted = scores.new_ones((int(counts.max()), 2, len(counts), scores.shape[1]))  # beyond the ends: 1
-        emitted[place, 0, row], emitted[mirrored, 1, row] = relative, relative
+        sums = (
+            (scores - level[:, None]).exp().clamp(min=FLOOR)[tokens]
+        )  # [2, tokens, tags]: of each token alone, then ...
         table = self.table()
         tables = torch.stack([table, table.T])
+        scales = scores.new_empty(*sums.shape[:2], 1)
+        before = sums[:, : order.steps[0][1]]
+        before[0, :, 0] *= self.enter[0].exp()
+        before[0, :, 1::2] *= self.enter[1::2].exp()
+        for start, stop in order.steps:  # ... of all paths up to it (or on from it), beside the largest of its tags
+            here = sums[:, start:stop]
+            if start:
+                here *= torch.bmm(before[:, : stop - start], tables)
+            torch.amax(here, dim=2, keepdim=True, out=scales[:, start:stop])
+            before = here.div_(scales[:, start:stop]).clamp_(min=FLOOR)
 
-        sums = emitted.clone()  # of all paths up to (or on from) a tag, beside the largest of its token
-        sums[0, 0, :, 0] *= self.enter[0].exp()
-        sums[0, 0, :, 1::2] *= self.enter[1::2].exp()
-        scales = scores.new_ones(emitted.shape[:3])
-        for t in range(len(emitted)):
-            if t:
-                torch.mul(torch.bmm(sums[t - 1], tables), emitted[t], out=sums[t])
-            torch.amax(sums[t], dim=2, out=scales[t])
-            sums[t].div_(scales[t, :, :, None]).clamp_(min=FLOOR)
+        forward, backward = sums[0][places[0]], sums[1][places[1]]  # [tokens, tags] each
+        log_partition = level.sum() + scales[0].log().sum() + forward[ends].sum(1).log().sum()
 
-        forward, backward = sums[place, 0, row], sums[mirrored, 1, row]  # [tokens, tags] each
-        ended = sums[last, 0, torch.arange(len(last), device=last.device)].sum(1)
-        log_partition = level.sum() + scales[place, 0, row].log().sum() + ended.log().sum()
-
-        is_last = place == last[row]
+        is_last = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+        is_last[ends] = True
         ahead = backward.roll(-1, 0) * ~is_last[:, None]  # of the next token's tag; nothing comes after the last
         onward = torch.where(is_last[:, None], 1.0, ahead @ table.T)
         through = (forward * onward).sum(1, keepdim=True)

@@ -5,36 +5,10 @@ Here a position costs one product and a few operations on the numbers of both di
 computed for all positions at once.
 """
 
-from itertools import pairwise
-
-import numpy as np
 import torch
 from torch import nn
 
-from pii.corpus.spans import starts_of
-
-
-class Order:
-    """In which order the tokens of windows, given one after the other, are read: all first ones, all second ones, ...,
-    the windows by falling length, so that those that get to a position are the first ones.
-
-    lengths [windows] int64, none of them 0, on the CPU.
-    """
-
-    def __init__(self, lengths: torch.Tensor) -> None:
-        falling, by_length = lengths.sort(descending=True, stable=True)
-        starts = (lengths.cumsum(0) - lengths)[by_length]
-        position = torch.arange(int(falling[0]))
-        reaches = position[:, None] < falling  # [positions, windows]
-        there, back = starts + position[:, None], starts + falling - 1 - position[:, None]
-        self.tokens = torch.stack([there[reaches], back[reaches]])  # [2, tokens]: which token stands where
-        self.places = torch.empty_like(self.tokens)  # [2, tokens]: where each token stands
-        self.places.scatter_(1, self.tokens, torch.arange(self.tokens.shape[1]).expand(2, -1))
-        sizes = reaches.sum(1).numpy()
-        self.steps = list(pairwise(starts_of(sizes).tolist()))  # the places of each position: from, to before
-        row = np.arange(sizes.sum()) - np.repeat(starts_of(sizes)[:-1], sizes)
-        earlier = np.repeat(starts_of(sizes)[:-2], sizes[1:]) + row[sizes[0] :]
-        self.earlier = torch.from_numpy(earlier)  # [tokens - windows]: where the one before it stands, if one does
+from pii.heads.order import Order
 
 
 class Gru(torch.autograd.Function):
@@ -47,13 +21,15 @@ class Gru(torch.autograd.Function):
         moved = torch.baddbmm(input_bias[:, None], read, from_input.mT)
         units = from_state.shape[2]
         gates, proposed = moved[..., : 2 * units], moved[..., 2 * units :]
-        recurrent = torch.empty_like(proposed)  # what the state says to what is proposed, before it is reset
+        is_learning = any(ctx.needs_input_grad)
+        recurrent = torch.empty_like(proposed) if is_learning else None  # what the state adds there, before the reset
         states = torch.empty_like(proposed)
         state, bias = states.new_zeros(2, order.steps[0][1], units), state_bias[:, None]
         for start, stop in order.steps:
             state = state[:, : stop - start]
             said = torch.baddbmm(bias, state, from_state.mT)
-            recurrent[:, start:stop] = said[..., 2 * units :]
+            if recurrent is not None:
+                recurrent[:, start:stop] = said[..., 2 * units :]
             gate = gates[:, start:stop].add_(said[..., : 2 * units]).sigmoid_()
             new = proposed[:, start:stop].addcmul_(gate[..., :units], said[..., 2 * units :]).tanh_()
             state = torch.lerp(new, state, gate[..., units:], out=states[:, start:stop])
@@ -71,7 +47,7 @@ class Gru(torch.autograd.Function):
         earlier[:, order.steps[0][1] :] = states[:, order.earlier]
 
         # how the three sums of a position, and what the state adds to the last one, move with the state's gradient
-        slopes = torch.empty(*states.shape[:2], 4, units)
+        slopes = states.new_empty(*states.shape[:2], 4, units)
         proposal, reset_slope, update_slope, said = slopes.unbind(2)
         torch.mul(1 - update, 1 - new * new, out=proposal)
         torch.mul(proposal, reset, out=said)
