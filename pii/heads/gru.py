@@ -8,6 +8,7 @@ computed for all positions at once.
 import torch
 from torch import nn
 
+from pii.decoder.features import to_device
 from pii.heads.order import Order
 
 
@@ -89,5 +90,6 @@ def by_library(gru: nn.GRU, hidden: torch.Tensor, lengths: torch.Tensor) -> torc
     """The same by nn.GRU: cuDNN on a GPU, which is given all positions in one call."""
     order = Order(lengths)
     sizes = torch.tensor([stop - start for start, stop in order.steps])
-    packed = nn.utils.rnn.PackedSequence(hidden.index_select(0, order.tokens[0].to(hidden.device)), sizes)
-    return gru(packed)[0].data.index_select(0, order.places[0].to(hidden.device))
+    tokens, places = (to_device(part[0].numpy(), hidden.device) for part in (order.tokens, order.places))
+    packed = nn.utils.rnn.PackedSequence(hidden.index_select(0, tokens), sizes)
+    return gru(packed)[0].data.index_select(0, places)
