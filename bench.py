@@ -21,10 +21,11 @@ from torch import nn
 
 import train
 from pii.common import Parser, UserError, check_output, path_text, positive_int, run, write_json
+from pii.corpus.spans import starts_of
 from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
 from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
 from pii.decoder.backbone import BOS_ID, Backbone, decoder_layers, load_backbone
-from pii.decoder.features import Reader
+from pii.decoder.features import Reader, to_device
 from pii.decoder.precision import PRECISIONS, backbone_dtype
 from pii.decoder.states import compile_layers
 from pii.device import choose_device, describe_device, device_name, peak_memory, set_threads
@@ -33,6 +34,7 @@ from pii.processes import Processes
 from pii.training.config import TrainingConfig
 from pii.training.monitor import Monitor
 from pii.training.plans import Plan, default_layers
+from pii.training.steps import step_groups, tags_of
 from pii.training.trainer import HeadTrainer
 
 ROUNDS = 3  # of each way, in turn; the median ratio counts, since machines are shared and noisy
@@ -44,6 +46,8 @@ WINDOWS = {"cuda": 36 * 192, "cpu": 36 * 24}
 RECIPE_SHARE = 4  # the recipe trains on one window in so many: its speed does not depend on how many there are
 DEFAULT_BACKBONES = {"cuda": "random:ministral-8b"}
 STANDIN = "backbones/smollm2-tekken"
+OPERATIONS = (("aten::",), "operations")
+LAUNCHES = {"cuda": (("cudaLaunch", "cuLaunch", "cudaMemcpyAsync", "cudaMemsetAsync"), "launches")}
 RECIPE, ONE_HEAD, TWO_EPOCHS, LATER_EPOCH = "plain recipe", "one documented head", "two epochs", "its second epoch"
 
 
@@ -117,6 +121,8 @@ def bench_training(
                 f"{f'{way}, {computed_in}':<34}{entry['tokens_per_second']:>10.0f}{share:>10}"
                 f"{entry['times_recipe']:>9.2f}{entry['peak_gib']:>7.2f}{duration(entry['full_epoch_seconds']):>12}"
             )
+        if precision == arguments.precision[-1]:  # it is the same with all
+            report["strong_step"] = bench_strong_step(backbone, device, split, windows)
         del backbone, ways
         gc.collect()
     print()
@@ -164,6 +170,31 @@ def training_ways(
         "three documented heads": lambda: engine(three),
         "documented and strong": lambda: engine(three[:1] + strong),
     }
+
+
+def bench_strong_step(backbone: Backbone, device: torch.device, split: PreparedSplit, windows: Windows) -> dict:
+    """One step of the strong head: its seconds, and how many operations a CPU or launches a GPU is given (copies too;
+    cuDNN's own, which are some a position, among them)."""
+    alone, layers = Processes(0, 1, device), default_layers(backbone.config.num_hidden_layers)
+    reader = Reader(backbone, layers)
+    plan = Plan(STRONG, STRONG, layers, 1e-5, 1, 1, 0.1, scheduled=False)
+    trainer = HeadTrainer(plan, reader, split.num_labels, 0, 1.0, alone)
+    (step, *_), chosen = next(step_groups(windows, 0, BATCH * ACCUMULATION, 1, 0, alone))
+    tags = {
+        trainer.head.tags: to_device(tags_of(split, windows[chosen], {trainer.head.tags})[trainer.head.tags], device)
+    }
+    features = torch.randn(int(windows.lengths[chosen].sum()), reader.width, device=device).to(reader.backbone.dtype)
+
+    def take_step() -> float:
+        return timed(lambda: train.take_step(trainer, step, features, tags).tolist())
+
+    seconds = float(np.median([take_step() for _ in range(8)][3:]))  # the first ones are slower
+    with torch.profiler.profile() as profile:
+        take_step()
+    counted, what = LAUNCHES.get(device.type, OPERATIONS)
+    count = sum(event.name.startswith(counted) for event in profile.events())
+    print(f"a step of the strong head, {len(features)} tokens: {1000 * seconds:.1f} ms, {count} {what}")
+    return {"seconds": seconds, "tokens": len(features), what: count}
 
 
 def measure_in_turn(ways: dict[str, Callable[[], float]], device: torch.device, rounds: int) -> dict[str, dict]:
@@ -232,12 +263,13 @@ def write_random_data(folder: Path) -> Path:
     tokens = {name: np.zeros(total, dtype) for name, dtype in TOKEN_COLUMNS.items()}
     tokens["token_ids"] = rng.integers(1000, 131_072, total).astype(np.uint32)
     tokens["label_ids"] = rng.integers(0, 57, total).astype(np.uint16)
-    nothing = np.zeros(rows, np.int64)
-    languages = np.zeros(rows, LANGUAGE)
-    empty = Rows(tokens, counts, np.zeros(0, np.uint8), nothing, np.zeros((0, 3), np.int32), nothing, languages)
+    tokens["char_starts"] = (np.arange(total) - np.repeat(starts_of(counts)[:-1], counts)).astype(np.uint32)
+    tokens["char_ends"] = tokens["char_starts"] + np.uint32(1)  # each token is a letter
+    text, nothing, languages = np.full(total, ord("a"), np.uint8), np.zeros(rows, np.int64), np.zeros(rows, LANGUAGE)
+    random = Rows(tokens, counts, text, counts, np.zeros((0, 3), np.int32), nothing, languages)
     for split in SPLITS:
         with SplitWriter(folder / split) as writer:
-            writer.append(empty)
+            writer.append(random)
     labels = ["O", *(f"LABEL{i}" for i in range(1, 57))]
     tokenizer = {"name": "random", "file": "none", "sha256": "0" * 64, "vocab_size": 131_072}
     write_json(folder / "meta.json", {"format_version": FORMAT_VERSION, "labels": labels, "tokenizer": tokenizer})

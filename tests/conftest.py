@@ -21,6 +21,15 @@ display, progress.Lines.display = progress.Lines.display, lambda *_: True  # ...
 torch.set_num_threads(1)  # matrices this small are many times as fast on one thread where the cores are shared
 
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each one that is there: `make test` on a machine with a GPU proves there what it proves on the CPU."""
+    return torch.device(request.param)
+
+
 @pytest.fixture(autouse=True)
 def ctrl_c_raises():
     """Also where the tests run in the background of a shell, which then ignores SIGINT."""

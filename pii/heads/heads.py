@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pii.heads.crf import Crf
+from pii.heads.gru import by_library, by_position
 from pii.heads.viterbi import Transitions
 
 DOCUMENTED, STRONG = "documented", "strong"
@@ -90,14 +91,10 @@ class StrongHead(Head):
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """[tokens, in_features] of windows with these lengths ([windows] int64, on the CPU), one after the other →
         [tokens, 2 * num_labels - 1] float32."""
-        hidden = self.drop((features.float() - self.mean) / self.deviation)
-        hidden = self.drop(self.project(hidden)).split(lengths.tolist())
-        packed = nn.utils.rnn.pack_sequence(hidden, enforce_sorted=False)
-        padded, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        column = torch.arange(len(row)) - (lengths.cumsum(0) - lengths)[row]
-        cells = (row * padded.shape[1] + column).to(padded.device)
-        return self.classifier(self.drop(padded.flatten(0, 1)[cells]))
+        hidden = (features.float() - self.mean).div_(self.deviation)
+        hidden = F.dropout(hidden, self.dropout, self.training, inplace=hidden.device.type == "cpu")  # large, no copy
+        read = by_position if hidden.device.type == "cpu" else by_library
+        return self.classifier(self.drop(read(self.gru, self.drop(self.project(hidden)), lengths)))
 
     def loss(self, logits: torch.Tensor, tags: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """-log p(path of tags) and each tag's cross-entropy, summed over the scored parts of windows: logits [tokens,

@@ -18,6 +18,7 @@ import prepare
 import train
 from pii.common import UserError
 from pii.corpus import tekken
+from pii.corpus.store import PreparedSplit
 from pii.redaction import export
 from pii.training.run_config import read_config
 from pii.training.runs import load_run
@@ -240,6 +241,12 @@ def test_bench_measures_all_it_promises_and_keeps_the_figures(trained, tmp_path,
     report = json.loads((tmp_path / "bench.json").read_text())
     assert report["training"]["windows"] == 40 and len(report["training"]["ways"]) == 5
     assert all(way["tokens_per_second"] and way["peak_gib"] > 0 for way in report["training"]["ways"].values())
+    assert report["training"]["strong_step"]["operations"] > 100 and report["training"]["strong_step"]["seconds"] > 0
     for pair in ("prepare", "predict"):
         assert report[pair]["ratio"] > 0 and all(value > 0 for value in report[pair]["seconds"].values())
     assert "presidio-analyzer" in capsys.readouterr().out
+
+
+def test_the_random_rows_that_bench_writes_where_it_is_given_none_are_sound(tmp_path):
+    split = PreparedSplit(bench.write_random_data(tmp_path / "random"), "train")
+    assert len(split) == max(bench.WINDOWS.values()) and split.num_labels == 57
