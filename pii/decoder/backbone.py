@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pii.common import UserError
+from pii.decoder.joint import join_projections
 from pii.decoder.precision import PRECISIONS, Fp8Linear
 
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
@@ -88,6 +89,8 @@ def load_backbone(
         backbone = read_weights(name, config, revision, dtype, option)
     if layers is not None and layers < depth:
         drop_final_norm(backbone)
+    if precision == "fp8" or dtype != torch.float32 or device.type != "cpu":
+        join_projections(backbone, config.model_type)  # a CPU gains nothing in float32, and loses with short texts
     if precision == "fp8":
         quantise(backbone, device)
     return backbone.to(device).requires_grad_(False).eval()

@@ -9,6 +9,7 @@ from torch import nn
 
 from pii.common import UserError, path_text
 from pii.decoder.backbone import RANDOM_SHAPES, Backbone
+from pii.decoder.joint import plain_parameters
 
 FOLDER_KINDS = ("relative", "absolute")
 SAMPLES = 256  # numbers of each tensor that a checksum looks at
@@ -52,7 +53,7 @@ def weight_checksums(backbone: Backbone) -> dict[str, str]:
 
 def checksum(part: nn.Module) -> str:
     digest = hashlib.sha256()
-    for name, tensor in part.named_parameters():
+    for name, tensor in plain_parameters(part):
         flat = tensor.flatten()
         sampled = flat[:: max(1, len(flat) // SAMPLES)].to(torch.bfloat16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -13,6 +13,7 @@ from transformers.integrations.mistral.tokenizer import MistralConverter
 
 from pii.common import UserError, atomic_folder, check_output, check_unicode, write_json
 from pii.corpus import tekken
+from pii.decoder.joint import separate_projections
 from pii.heads.heads import DOCUMENTED, DocumentedHead
 from pii.heads.tagging import Tagger
 from pii.training.run_config import choose_head, read_config
@@ -71,6 +72,7 @@ def as_transformers(tagger: Tagger, labels: list[str]):
     assert isinstance(tagger.head, DocumentedHead)
     with torch.device("meta"):
         exported = AutoModelForTokenClassification.from_config(config)
+    separate_projections(tagger.reader.backbone)
     exported.model = tagger.reader.backbone
     exported.score = nn.Linear(tagger.head.in_features, tagger.head.out_features)
     exported.score.load_state_dict(tagger.head.state_dict())

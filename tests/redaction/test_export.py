@@ -243,3 +243,15 @@ def test_bench_measures_all_it_promises_and_keeps_the_figures(trained, tmp_path,
     for pair in ("prepare", "predict"):
         assert report[pair]["ratio"] > 0 and all(value > 0 for value in report[pair]["seconds"].values())
     assert "presidio-analyzer" in capsys.readouterr().out
+
+
+def test_a_backbone_with_joint_matrices_is_exported_with_transformers_own(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("pii.training.runs.backbone_dtype", lambda _: torch.bfloat16)
+    joined = load_run(trained[0], torch.device("cpu"), "documented")[0].reader.backbone
+    assert hasattr(joined.layers[0].self_attn, "qkv_proj")
+    predict.main(["--run", str(trained[0]), "--export", str(tmp_path / "model")])
+    source = load_file(Path(read_config(trained[0])["backbone"]["name"]) / "model.safetensors")
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    assert {f"model.{name}" for name in source} == {name for name in written if not name.startswith("score.")}
+    for name, weight in source.items():
+        assert torch.equal(written[f"model.{name}"], weight.bfloat16())
