@@ -44,7 +44,7 @@ def as_path(text: str) -> str:
 @torch.no_grad()
 def weight_checksums(backbone: Backbone) -> dict[str, str]:
     """Part of the backbone → checksum of its tensors' shapes and of some of their numbers, in bfloat16: the dtypes that
-    a backbone is loaded in give the same ones. Matrices in float8 are passed over."""
+    a backbone is loaded in give the same ones. Quantised matrices are passed over."""
     parts: dict[str, nn.Module] = {"embeddings": backbone.get_input_embeddings()}
     layers = getattr(backbone, "layers", [backbone])  # other decoders can only be read whole
     parts |= {f"layer {number}": layer for number, layer in enumerate(layers, start=1)}

@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from pii.common import UserError
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows
@@ -32,13 +34,14 @@ def build_reader(
     windows: Windows,
     processes: Processes,
     take_step: TakeStep,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Reader, list[int]]:
     """The backbone of this depth as far as some head reads it, and the layers of the strong head: with layers AUTO,
-    those that small heads trained by `take_step` like best. On a GPU the decoder layers are `compiled`. Raises
-    UserError."""
+    those that small heads trained by `take_step` like best. On a GPU the decoder layers are `compiled`. It computes
+    in `dtype`, or in what suits the device. Raises UserError."""
     layers = strong_layers(config.layers, depth)
     lowest = depth if config.trains_documented or not layers else max(layers)
-    dtype = backbone_dtype(processes.device)
+    dtype = dtype or backbone_dtype(processes.device)
     backbone = load_backbone(backbone_name, dtype, layers=lowest, precision=precision, device=processes.device)
     check_vocabulary(backbone, split.meta["tokenizer"])
     if config.trains_strong and not layers:

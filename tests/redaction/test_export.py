@@ -208,6 +208,7 @@ CANNOT = {
     "a strong head": (lambda config: None, ["--head", "strong"], "--head documented"),
     "a head that is not there": (lambda config: None, ["--head", "nosuchhead"], "nosuchhead"),
     "a float8 backbone": (lambda config: config["backbone"].update(precision="fp8"), [], "--precision bf16"),
+    "an int8 backbone": (lambda config: config["backbone"].update(precision="int8"), [], "--precision bf16"),
 }
 
 
@@ -247,10 +248,13 @@ def test_bench_measures_all_it_promises_and_keeps_the_figures(trained, tmp_path,
 
 def test_a_backbone_with_joint_matrices_is_exported_with_transformers_own(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("pii.training.runs.backbone_dtype", lambda _: torch.bfloat16)
-    joined = load_run(trained[0], torch.device("cpu"), "documented")[0].reader.backbone
+    run = Path(shutil.copytree(trained[0], tmp_path / "run"))
+    change_config(run, lambda config: config["backbone"].update(dtype="bfloat16"))
+    backbone = Path(read_config(run)["backbone"]["name"])
+    joined = load_run(run, torch.device("cpu"), "documented", str(backbone))[0].reader.backbone
     assert hasattr(joined.layers[0].self_attn, "qkv_proj")
-    predict.main(["--run", str(trained[0]), "--export", str(tmp_path / "model")])
-    source = load_file(Path(read_config(trained[0])["backbone"]["name"]) / "model.safetensors")
+    predict.main(["--run", str(run), "--backbone", str(backbone), "--export", str(tmp_path / "model")])
+    source = load_file(backbone / "model.safetensors")
     written = load_file(tmp_path / "model" / "model.safetensors")
     assert {f"model.{name}" for name in source} == {name for name in written if not name.startswith("score.")}
     for name, weight in source.items():
