@@ -259,7 +259,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     machine.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the backbone (bf16)")
     machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     machine.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
-    machine.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
+    machine.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers")
     machine.add_argument("--cache", choices=CACHES, help="where features wait for later epochs")
     machine.add_argument("--save-every", type=positive_int, help="steps between states to resume (%(default)s)")
     machine.add_argument("--tensorboard", action="store_true", help="log to tensorboard/ beside --output, if installed")

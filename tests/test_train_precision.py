@@ -1,14 +1,15 @@
 """What a training computes in, on CPUs with and without bfloat16 units: the same command gives the same bytes."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from pii.decoder import precision
-from pii.decoder.int8 import Int8Linear
-from pii.training import runs
+from pii.decoder import precision, states
+from pii.decoder.int8 import Int8Linear, on_units
+from pii.training import runs, setup
 from pii.training.runs import load_run
 from tests.test_train import Command, at, contents
 
@@ -83,3 +84,16 @@ def test_a_run_is_read_in_the_dtype_of_training_where_that_is_no_slower(
     assert command(tmp_path / "run") == 0, command.err
     measured(read)
     assert load_run(tmp_path / "run", CPU)[0].reader.backbone.dtype == dtype
+
+
+@pytest.mark.parametrize("flags", [{}, {"no_compile": True}])
+def test_on_a_cpu_layers_are_compiled_for_long_work_on_int8_units_unless_told_otherwise(
+    command: Command, monkeypatch, tmp_path, flags
+):
+    compiled = []
+    monkeypatch.setattr(setup, "compile_layers", compiled.append)
+    monkeypatch.setattr(states, "fastest_on_cpu", lambda: on_units)
+    monkeypatch.setattr(states, "CPU_COMPILE_TOKENS", 1)
+    monkeypatch.setenv("CXX", sys.executable)
+    assert command(tmp_path / "run", precision="int8", **flags) == 0, command.err
+    assert len(compiled) == command.out.count("compiled the backbone's layers in") == (0 if flags else 1)

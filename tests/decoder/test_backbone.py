@@ -34,9 +34,9 @@ from pii.decoder.backbone import (
     load_backbone,
     quantise,
 )
-from pii.decoder.int8 import Int8Linear
+from pii.decoder.int8 import Int8Linear, in_float32, on_units
 from pii.decoder.precision import Fp8Linear
-from pii.decoder.states import WANTED, compile_layers, hidden_states
+from pii.decoder.states import WANTED, compile_layers, compiling_pays, hidden_states
 
 ROOT = Path(__file__).parents[2]
 QUANTISED_LINEARS = {"fp8": Fp8Linear, "int8": Int8Linear}
@@ -505,6 +505,25 @@ def test_compiled_layers_give_the_same_hidden_states_at_every_length(backbone, p
     compile_layers(made, backend="aot_eager")
     for ids, states in zip(batches, expected, strict=True):
         torch.testing.assert_close(hidden_states(made, ids, [0, 1, 2], BOS), states, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "units", "tokens", "compiler", "pays"),
+    [
+        ("cuda", "bf16", False, 10, False, True),
+        ("mps", "bf16", True, 10**7, True, False),
+        ("cpu", "int8", True, 10**7, True, True),
+        ("cpu", "int8", True, 10**5, True, False),  # the demo's: over before the compiler is
+        ("cpu", "int8", False, 10**7, True, False),
+        ("cpu", "int8", True, 10**7, False, False),
+        ("cpu", "bf16", True, 10**7, True, False),
+        ("cpu", "fp32", True, 10**7, True, False),
+    ],
+)
+def test_layers_are_compiled_where_that_pays(monkeypatch, tmp_path, device, precision, units, tokens, compiler, pays):
+    monkeypatch.setattr("pii.decoder.states.fastest_on_cpu", lambda: on_units if units else in_float32)
+    monkeypatch.setenv("CXX", sys.executable if compiler else str(tmp_path / "none"))
+    assert compiling_pays(torch.device(device), precision, tokens) == pays
 
 
 def test_layers_and_lengths_share_their_compiled_forms(backbone):
