@@ -526,8 +526,9 @@ def test_layers_are_compiled_where_that_pays(monkeypatch, tmp_path, device, prec
     assert compiling_pays(torch.device(device), precision, tokens) == pays
 
 
-def test_layers_and_lengths_share_their_compiled_forms(backbone):
-    made, compiled = loaded(backbone), []
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
+def test_layers_and_lengths_share_their_compiled_forms(backbone, precision):
+    made, compiled = loaded(backbone, precision=precision), []
 
     def count(graph, example_inputs):
         compiled.append(graph)
