@@ -26,7 +26,7 @@ from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, Pr
 from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
 from pii.decoder.backbone import BOS_ID, Backbone, decoder_layers, load_backbone
 from pii.decoder.features import Reader, to_device
-from pii.decoder.precision import PRECISIONS, backbone_dtype
+from pii.decoder.precision import PRECISIONS, QUANTISED, backbone_dtype
 from pii.decoder.states import compile_layers
 from pii.device import choose_device, describe_device, device_name, peak_memory, set_threads
 from pii.heads.heads import DOCUMENTED, STRONG
@@ -113,7 +113,7 @@ def bench_training(
         backbone = load_backbone(name, backbone_dtype(device), precision=precision, device=device)
         ways = training_ways(backbone, device, split, windows, arguments, folder)
         measured = measure_in_turn(ways, device, arguments.rounds)
-        computed_in = precision if precision == "fp8" else str(backbone.dtype).removeprefix("torch.")
+        computed_in = precision if precision in QUANTISED else str(backbone.dtype).removeprefix("torch.")
         for way, entry in training_figures(measured, tokens, rate, backbone).items():
             report["ways"][f"{way}, {computed_in}"] = entry
             share = percent(entry["share_of_matmul"])

@@ -28,7 +28,7 @@ from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows, make_windows
 from pii.decoder.backbone import DEFAULT_BACKBONE, backbone_depth
 from pii.decoder.features import CACHES, Reader, fetch, to_device
-from pii.decoder.precision import PRECISIONS
+from pii.decoder.precision import PRECISIONS, describe_precision
 from pii.device import describe_device, device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 from pii.heads.tagging import Tagger
@@ -65,7 +65,8 @@ def train_run(arguments: argparse.Namespace, config: TrainingConfig, processes: 
     check_data(split, windows, arguments.data)
     depth = backbone_depth(arguments.backbone)
     backbone = (arguments.backbone, depth, arguments.precision, not arguments.no_compile)
-    reader, layers = build_reader(*backbone, config, split, windows, processes, take_step)
+    dtype = runs.saved_dtype(arguments.output) if arguments.resume and processes.device.type == "cpu" else None
+    reader, layers = build_reader(*backbone, config, split, windows, processes, take_step, dtype)
     plans = plan_heads(config, depth, layers, len(windows))
     belongs_to = runs.fingerprint(plans, flags_of(arguments), split)
     if arguments.resume and runs.is_complete(arguments.output, belongs_to):
@@ -168,7 +169,7 @@ def train(
                     monitor.settle()
                     saved = steps[-1].number
                     if processes.rank == 0:
-                        runs.save_state(output, saved, trainers, belongs_to)
+                        runs.save_state(output, saved, trainers, belongs_to, reader.backbone)
     return {
         "steps": max(len(trainer.log) for trainer in trainers),
         "examples": len(split),
@@ -258,7 +259,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     machine.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the backbone (bf16)")
     machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     machine.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
-    machine.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
+    machine.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers")
     machine.add_argument("--cache", choices=CACHES, help="where features wait for later epochs")
     machine.add_argument("--save-every", type=positive_int, help="steps between states to resume (%(default)s)")
     machine.add_argument("--tensorboard", action="store_true", help="log to tensorboard/ beside --output, if installed")
@@ -312,12 +313,9 @@ def describe(
     reader: Reader, split: PreparedSplit, windows: Windows, plans: Sequence[Plan], arguments: argparse.Namespace
 ) -> str:
     """What is about to be trained, on what and why so."""
-    dtype = str(reader.backbone.dtype).removeprefix("torch.")
-    if dtype == "float16":
-        dtype = "float16 (this GPU has no bfloat16)"
     lines = [
-        f"device: {describe_device(reader.device)}   backbone: {arguments.backbone}, {dtype}"
-        f"{', matrices in float8' if arguments.precision == 'fp8' else ''}",
+        f"device: {describe_device(reader.device)}   backbone: {arguments.backbone}, "
+        f"{describe_precision(reader.backbone.dtype, reader.device, arguments.precision)}",
         f"data: {len(split)} rows, {len(windows)} windows, {len(split.tokens['token_ids'])} tokens, "
         f"{split.num_labels} labels",
     ]

@@ -16,6 +16,8 @@ import train
 from dataset import PIITokenDataset
 from pii import common
 from pii.common import UserError
+from pii.decoder import precision
+from pii.decoder.precision import backbone_dtype
 from pii.processes import Place, Processes, own_device
 from pii.training import runs, setup
 from tests.decoder.test_backbone import save_tiny_backbone
@@ -300,3 +302,14 @@ def test_only_one_of_several_processes_takes_the_gpu_of_its_own(monkeypatch):
     assert own_device("auto", Place(3, 4, 1, 2)) == own_device("cuda", Place(3, 4, 1, 2)) == "cuda:1"
     assert [own_device(name, Place(3, 4, 1, 2)) for name in ("cpu", "cuda:0")] == ["cpu", "cuda:0"]
     assert own_device("auto", Place()) == "auto"
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [({0, 1}, torch.bfloat16), ({0}, torch.float32), ({1}, torch.float32)])
+def test_processes_compute_in_bfloat16_on_their_cpus_only_where_all_are_fast_in_it(monkeypatch, tmp_path, fast, dtype):
+    """Each has measured for itself, beside the other."""
+
+    def ask(processes: Processes) -> list:
+        monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: processes.rank in fast)
+        return [backbone_dtype(processes.device) for _ in range(2)]
+
+    assert in_processes(2, ask, tmp_path / "both") == [[dtype] * 2] * 2

@@ -814,6 +814,8 @@ def killed(command, older_run) -> Path:
         {"max_grad_norm": 2},
         {"heads": HEADS},
         {"precision": "fp8"},
+        {"precision": "int8"},
+        {"precision": "fp32"},
     ],
 )
 def test_a_state_of_other_flags_is_refused_in_one_line(command, killed, flags):

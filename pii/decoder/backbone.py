@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from pii.common import UserError
-from pii.decoder.precision import PRECISIONS, Fp8Linear
+from pii.decoder.int8 import Int8Linear
+from pii.decoder.joint import join_projections
+from pii.decoder.precision import PRECISIONS, QUANTISED, Fp8Linear
 
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
@@ -49,6 +51,7 @@ class Backbone(nn.Module):
 
     config: BackboneConfig
     dtype: torch.dtype
+    device: torch.device
     layers: nn.ModuleList
     norm: nn.Module
     offers_states: bool  # install_hooks was here
@@ -69,14 +72,16 @@ def load_backbone(
     `name` is a local folder, a model of the hub (at `revision`, else at a pinned one where we know one) or one of
     RANDOM_SHAPES. With `layers`, only the first so many decoder layers are built and read, and without the last one the
     final norm is left out: the output is then the raw hidden state of layer `layers`. `precision` is one of PRECISIONS:
-    fp8 makes the decoder layers' matrices float8, bf16 leaves them in `dtype`. Raises UserError, which names the
-    command line's `option`.
+    fp8 and int8 make the decoder layers' matrices so, bf16 leaves them in `dtype`, fp32 has all in float32 instead.
+    Raises UserError, which names the command line's `option`.
     """
     device = torch.device(device)
     if precision not in PRECISIONS:
         raise UserError(f"there is no precision {precision}: choose one of {', '.join(PRECISIONS)}")
     if precision == "fp8" and device.type not in ("cuda", "cpu"):
         raise UserError(f"{device.type} has no float8 numbers: choose precision bf16, or a CUDA GPU or the CPU")
+    if precision == "fp32":
+        dtype = torch.float32
     revision = revision or PINNED_REVISIONS.get(name, "main")
     config = read_config(name, option, revision)
     depth = config.num_hidden_layers
@@ -88,8 +93,10 @@ def load_backbone(
         backbone = read_weights(name, config, revision, dtype, option)
     if layers is not None and layers < depth:
         drop_final_norm(backbone)
-    if precision == "fp8":
-        quantise(backbone, device)
+    if precision in QUANTISED or dtype != torch.float32 or device.type != "cpu":
+        join_projections(backbone, config.model_type)  # a CPU gains nothing in float32, and loses with short texts
+    if precision in QUANTISED:
+        quantise(backbone, device, precision)
     return backbone.to(device).requires_grad_(False).eval()
 
 
@@ -232,15 +239,16 @@ def check_vocabulary(backbone: Backbone, tokenizer: dict) -> None:
         raise UserError(f"{config.name_or_path} was built for another tokenizer file: build it anew with standin.py")
 
 
-def quantise(backbone: Backbone, device: torch.device | str) -> None:
-    """Move the backbone to `device` with every nn.Linear of its decoder layers turned into an Fp8Linear.
+def quantise(backbone: Backbone, device: torch.device | str, precision: str = "fp8") -> None:
+    """Move the backbone to `device` with every nn.Linear of its decoder layers turned into one of this precision.
 
     Layer by layer, so that no more than one layer lies there in its old precision. Embeddings and norms keep their
     dtype. Raises UserError at a decoder whose layers are not found.
     """
+    kind = {"fp8": Fp8Linear, "int8": Int8Linear}[precision]
     for layer in decoder_layers(backbone):
         layer.to(device)
         linears = [path for path, module in layer.named_modules() if isinstance(module, nn.Linear)]
         for path in linears:
-            layer.set_submodule(path, Fp8Linear(cast(nn.Linear, layer.get_submodule(path))))
+            layer.set_submodule(path, kind(cast(nn.Linear, layer.get_submodule(path))))
     backbone.to(device)

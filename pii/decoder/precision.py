@@ -1,25 +1,75 @@
-"""In which precision the backbone computes: its dtype, and matrices in float8."""
+"""In which precision the backbone computes: its dtype, and matrices in float8; int8.py has those in int8."""
+
+import time
+from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import distributed, nn
 
-PRECISIONS = ("bf16", "fp8")
+QUANTISED = {"fp8": "float8", "int8": "int8"}  # precision → what the decoder layers' matrices are in
+PRECISIONS = ("bf16", *QUANTISED, "fp32")
+BF16_GAIN = 1.5  # measured: 2.2 and more where a CPU has bfloat16 units, at most 1 where not: no doubt in between
 FP8_MAX = torch.finfo(torch.float8_e4m3fn).max  # 448
 
 
 def backbone_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device has it natively.
 
-    A CPU mostly emulates it (measured with AVX2: six times slower than float32), so it computes in float32; an older
-    GPU, as a T4, has float16 units only. The decoder's norms compute in float32 whatever this is.
+    A CPU mostly emulates it (measured with AVX2: six times slower than float32) and then computes in float32; an older
+    GPU, as a T4, has float16 units only. The decoder's norms compute in float32 whatever this is. On a CPU all of
+    torchrun's processes have to ask: they agree.
     """
     if device.type == "cpu":
-        return torch.float32
+        return torch.bfloat16 if all_agree(cpu_has_bfloat16()) else torch.float32
     if device.type == "cuda":
         with torch.cuda.device(device):  # the question below is about the current one
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16
+
+
+@cache
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in far less time than float32 ones. Measured once a process, in
+    some milliseconds: no list of processors is ever complete."""
+    wide = torch.ones(128, 512), torch.ones(512, 512)
+    rows, weight = (matrix.bfloat16() for matrix in wide)
+    in_float32, in_bfloat16 = best_seconds(lambda: F.linear(*wide), lambda: F.linear(rows, weight))
+    return in_float32 > BF16_GAIN * in_bfloat16
+
+
+def best_seconds(*functions: Callable[[], object], times: int = 4) -> list[float]:
+    """The shortest of some calls of each function, in turn and after one to warm up: what else the machine does only
+    makes them longer."""
+    seconds: list[list[float]] = [[] for _ in functions]
+    for _ in range(times + 1):
+        for function, own in zip(functions, seconds, strict=True):
+            started = time.perf_counter()
+            function()
+            own.append(time.perf_counter() - started)
+    return [min(own[1:]) for own in seconds]
+
+
+def all_agree(answer: bool) -> bool:
+    """Whether all processes of this command say yes: features half in another dtype would be neither."""
+    if distributed.is_available() and distributed.is_initialized():
+        answers = torch.tensor(int(answer))
+        distributed.all_reduce(answers, distributed.ReduceOp.MIN)
+        return bool(answers)
+    return answer
+
+
+def describe_precision(dtype: torch.dtype, device: torch.device, precision: str) -> str:
+    """What the backbone computes in, and why so where another dtype would have been thinkable."""
+    name = str(dtype).removeprefix("torch.")
+    why = {
+        ("float16", "cuda"): " (this GPU has no bfloat16)",
+        ("float32", "cpu"): " (this CPU is no faster in bfloat16)",
+        ("bfloat16", "cpu"): " (this CPU is faster in it than in float32)",
+    }
+    reason = "" if precision == "fp32" else why.get((name, device.type), "")
+    return name + reason + (f", matrices in {QUANTISED[precision]}" if precision in QUANTISED else "")
 
 
 # float8

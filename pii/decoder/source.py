@@ -9,6 +9,7 @@ from torch import nn
 
 from pii.common import UserError, path_text
 from pii.decoder.backbone import RANDOM_SHAPES, Backbone
+from pii.decoder.joint import plain_parameters
 
 FOLDER_KINDS = ("relative", "absolute")
 SAMPLES = 256  # numbers of each tensor that a checksum looks at
@@ -43,7 +44,7 @@ def as_path(text: str) -> str:
 @torch.no_grad()
 def weight_checksums(backbone: Backbone) -> dict[str, str]:
     """Part of the backbone → checksum of its tensors' shapes and of some of their numbers, in bfloat16: the dtypes that
-    a backbone is loaded in give the same ones. Matrices in float8 are passed over."""
+    a backbone is loaded in give the same ones. Quantised matrices are passed over."""
     parts: dict[str, nn.Module] = {"embeddings": backbone.get_input_embeddings()}
     layers = getattr(backbone, "layers", [backbone])  # other decoders can only be read whole
     parts |= {f"layer {number}": layer for number, layer in enumerate(layers, start=1)}
@@ -52,7 +53,7 @@ def weight_checksums(backbone: Backbone) -> dict[str, str]:
 
 def checksum(part: nn.Module) -> str:
     digest = hashlib.sha256()
-    for name, tensor in part.named_parameters():
+    for name, tensor in plain_parameters(part):
         flat = tensor.flatten()
         sampled = flat[:: max(1, len(flat) // SAMPLES)].to(torch.bfloat16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())

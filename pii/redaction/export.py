@@ -13,6 +13,8 @@ from transformers.integrations.mistral import MistralConverter
 
 from pii.common import UserError, atomic_folder, check_output, check_unicode, write_json
 from pii.corpus import tekken
+from pii.decoder.joint import separate_projections
+from pii.decoder.precision import QUANTISED
 from pii.heads.heads import DOCUMENTED, DocumentedHead
 from pii.heads.tagging import Tagger
 from pii.training.run_config import choose_head, read_config
@@ -36,8 +38,7 @@ def export_run(run: Path, folder: Path, head: str | None = None, backbone: str |
     check_unicode(folder)
     config = read_config(run)
     head = choose_documented(config, run, head)
-    if config["backbone"]["precision"] != "bf16":
-        precision = config["backbone"]["precision"]
+    if (precision := config["backbone"]["precision"]) in QUANTISED:
         raise UserError(
             f"{run} has an {precision} backbone, which transformers cannot load: train with --precision bf16"
         )
@@ -71,6 +72,7 @@ def as_transformers(tagger: Tagger, labels: list[str]):
     assert isinstance(tagger.head, DocumentedHead)
     with torch.device("meta"):
         exported = AutoModelForTokenClassification.from_config(config)
+    separate_projections(tagger.reader.backbone)
     exported.model = tagger.reader.backbone
     exported.score = nn.Linear(tagger.head.in_features, tagger.head.out_features)
     exported.score.load_state_dict(tagger.head.state_dict())

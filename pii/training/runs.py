@@ -16,7 +16,7 @@ from safetensors.torch import load, load_file, save_file
 
 from pii.common import UserError, atomic_folder, atomic_path, path_text, write_json
 from pii.corpus.store import PreparedSplit
-from pii.decoder.backbone import check_vocabulary, load_backbone
+from pii.decoder.backbone import Backbone, check_vocabulary, load_backbone
 from pii.decoder.features import Reader
 from pii.decoder.precision import backbone_dtype
 from pii.decoder.source import check_weights, folder_entry, locate, weight_checksums
@@ -164,7 +164,7 @@ def load_run(
     """A trained head of a run folder, ready to predict, and the run's config. Raises UserError.
 
     `backbone` says where the backbone is now, if it is not where it was in training: a model of the hub is otherwise
-    taken at the revision that training read.
+    taken at the revision that training read. What was trained in float32 is read in float32 on every CPU.
     """
     config = read_config(run)
     [tagger] = load_taggers(run, config, device, [choose_head(config, run, head)], backbone)
@@ -177,9 +177,10 @@ def load_taggers(
     """Some heads of a run whose config this is, on one reader. Raises UserError."""
     entries = [config["heads"][head] for head in heads]
     layers = list(dict.fromkeys(layer for entry in entries for layer in entry["layers"]))
+    in_float32 = device.type == "cpu" and config["backbone"].get("dtype") == "float32"
     module = load_backbone(
         backbone or locate(config["backbone"], run),
-        backbone_dtype(device),
+        torch.float32 if in_float32 else backbone_dtype(device),
         layers=max(layers),
         precision=config["backbone"]["precision"],
         device=device,
@@ -242,11 +243,27 @@ def fingerprint(plans: Sequence[Plan], flags: dict, split: PreparedSplit) -> str
     return hashlib.sha256(everything.encode()).hexdigest()
 
 
-def save_state(output: Path, step: int, trainers: Sequence[HeadTrainer], belongs_to: str) -> None:
-    """Put the state of all heads after `step` into `output`, in place of an older one."""
+def save_state(
+    output: Path, step: int, trainers: Sequence[HeadTrainer], belongs_to: str, backbone: Backbone | None = None
+) -> None:
+    """Put the state of all heads after `step` into `output`, in place of an older one. What a `backbone` on a CPU
+    computes in is kept too."""
     tensors = {name: tensor for trainer in trainers for name, tensor in trainer.state().items()}
+    metadata = {"step": str(step), "belongs_to": belongs_to}
+    if backbone is not None and backbone.device.type == "cpu":
+        metadata["cpu_dtype"] = str(backbone.dtype).removeprefix("torch.")
     with atomic_path(output / STATE) as path:
-        save_file(tensors, path, metadata={"step": str(step), "belongs_to": belongs_to})
+        save_file(tensors, path, metadata=metadata)
+
+
+def saved_dtype(output: Path) -> torch.dtype | None:
+    """What the backbone of a saved state computed in on a CPU: there a training goes on in it, whatever would be chosen
+    now, so that it ends with the same bits. None where nothing is said; what is damaged load_state refuses."""
+    try:
+        with safe_open(safe_join(output, STATE), framework="pt") as file:
+            return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(file.metadata()["cpu_dtype"])
+    except Exception:  # of safetensors, at what it cannot read
+        return None
 
 
 def load_state(output: Path, trainers: Sequence[HeadTrainer], belongs_to: str) -> int:

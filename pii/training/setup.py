@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from pii.common import UserError
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows
@@ -11,7 +13,7 @@ from pii.decoder.backbone import Backbone, check_vocabulary, cut_layers, load_ba
 from pii.decoder.features import Cache, Reader, choose_cache
 from pii.decoder.precision import backbone_dtype
 from pii.decoder.source import check_weights
-from pii.decoder.states import compile_layers
+from pii.decoder.states import compile_layers, compiling_pays
 from pii.heads.heads import BIO
 from pii.processes import Processes
 from pii.training.compare import TakeStep, choose_layers
@@ -32,13 +34,14 @@ def build_reader(
     windows: Windows,
     processes: Processes,
     take_step: TakeStep,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Reader, list[int]]:
     """The backbone of this depth as far as some head reads it, and the layers of the strong head: with layers AUTO,
-    those that small heads trained by `take_step` like best. On a GPU the decoder layers are `compiled`. Raises
-    UserError."""
+    those that small heads trained by `take_step` like best. The decoder layers are `compiled` where that pays. It
+    computes in `dtype`, or in what suits the device. Raises UserError."""
     layers = strong_layers(config.layers, depth)
     lowest = depth if config.trains_documented or not layers else max(layers)
-    dtype = backbone_dtype(processes.device)
+    dtype = dtype or backbone_dtype(processes.device)
     backbone = load_backbone(backbone_name, dtype, layers=lowest, precision=precision, device=processes.device)
     check_vocabulary(backbone, split.meta["tokenizer"])
     if config.trains_strong and not layers:
@@ -48,7 +51,7 @@ def build_reader(
     read = {depth} if config.trains_documented else set()
     read |= set(layers) if config.trains_strong else set()
     reader = Reader(backbone, sorted(read), config.tokens_per_forward)
-    if processes.device.type == "cuda" and compiled:
+    if compiled and compiling_pays(processes.device, precision, int(windows.lengths.sum())):
         started = time.perf_counter()
         compile_layers(backbone)
         reader(split.tokens["token_ids"], windows[:64]).sum().item()  # the compiler works on the first batches

@@ -34,10 +34,12 @@ from pii.decoder.backbone import (
     load_backbone,
     quantise,
 )
+from pii.decoder.int8 import Int8Linear, in_float32, on_units
 from pii.decoder.precision import Fp8Linear
-from pii.decoder.states import WANTED, compile_layers, hidden_states
+from pii.decoder.states import WANTED, compile_layers, compiling_pays, hidden_states
 
 ROOT = Path(__file__).parents[2]
+QUANTISED_LINEARS = {"fp8": Fp8Linear, "int8": Int8Linear}
 BOS, VOCAB, DEPTH = 1, 300, 3
 TOKENIZER = {"name": "tekken-v3", "file": "tekken.json", "sha256": "a" * 64, "vocab_size": VOCAB}
 TINY = {
@@ -125,7 +127,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
 # loading
 
 
-@pytest.mark.parametrize("options", [{}, {"layers": 1}, {"precision": "fp8"}])
+@pytest.mark.parametrize("options", [{}, {"layers": 1}, {"precision": "fp8"}, {"precision": "int8"}])
 def test_a_backbone_comes_frozen_and_in_eval_mode(backbone, options):
     made = loaded(backbone, **options)
     assert not any(module.training for module in made.modules())
@@ -308,7 +310,7 @@ def test_offline_a_backbone_of_the_hub_is_one_line_with_its_licence_page(tmp_pat
 
 @pytest.mark.parametrize("precision", ["int4", "BF16", ""])
 def test_an_unknown_precision_is_refused(backbone, precision):
-    assert "bf16, fp8" in refusal(loaded, backbone, precision=precision)
+    assert "bf16, fp8, int8, fp32" in refusal(loaded, backbone, precision=precision)
 
 
 def test_float8_is_refused_where_the_device_has_none(backbone):
@@ -345,10 +347,11 @@ def test_random_weights_are_normal_and_the_same_each_time(tiny_shape):
     assert torch.equal(made.norm.weight, torch.ones(32))
 
 
-def test_random_backbones_take_the_same_options(tiny_shape):
-    made = loaded(tiny_shape, torch.bfloat16, layers=1, precision="fp8")
+@pytest.mark.parametrize(("precision", "kind"), QUANTISED_LINEARS.items())
+def test_random_backbones_take_the_same_options(tiny_shape, precision, kind):
+    made = loaded(tiny_shape, torch.bfloat16, layers=1, precision=precision)
     assert len(made.layers) == 1 and isinstance(made.norm, nn.Identity)
-    assert isinstance(made.layers[0].mlp.up_proj, Fp8Linear) and made.dtype == torch.bfloat16
+    assert isinstance(made.layers[0].mlp.down_proj, kind) and made.dtype == torch.bfloat16
     assert not any(parameter.requires_grad for parameter in made.parameters())
 
 
@@ -448,15 +451,16 @@ def test_a_layer_that_the_backbone_has_not_is_refused(backbone, layer):
     assert str(layer) in refusal(hidden_states, loaded(backbone), some_ids(1, 3), [1, layer], BOS)
 
 
-# float8 (test_precision.py has its matrices)
+# quantised matrices (test_precision.py and test_int8.py have them alone)
 
 
-def test_quantising_changes_the_decoder_layers_matrices_and_nothing_else(backbone):
+@pytest.mark.parametrize(("precision", "kind"), QUANTISED_LINEARS.items())
+def test_quantising_changes_the_decoder_layers_matrices_and_nothing_else(backbone, precision, kind):
     made, before = loaded(backbone, torch.bfloat16), loaded(backbone, torch.bfloat16)
-    quantise(made, "cpu")
+    quantise(made, "cpu", precision)
     kinds = {path: type(module) for path, module in made.named_modules()}
     linears = [path for path, module in before.named_modules() if isinstance(module, nn.Linear)]
-    assert len(linears) == 7 * DEPTH and all(kinds[path] is Fp8Linear for path in linears)
+    assert len(linears) == 4 * DEPTH and all(kinds[path] is kind for path in linears)
     assert nn.Linear not in kinds.values()
     kept = dict(made.named_parameters())
     assert set(kept) == {name for name, _ in before.named_parameters()} - {f"{path}.weight" for path in linears}
@@ -464,25 +468,34 @@ def test_quantising_changes_the_decoder_layers_matrices_and_nothing_else(backbon
         assert name not in kept or (torch.equal(kept[name], weight) and kept[name].dtype == torch.bfloat16)
 
 
-def test_float8_halves_the_memory_of_the_decoder_layers(backbone):
+@pytest.mark.parametrize("precision", QUANTISED_LINEARS)
+def test_one_byte_a_weight_halves_the_memory_of_the_decoder_layers(backbone, precision):
     def size(model: nn.Module) -> int:
         return sum(t.numel() * t.itemsize for t in model.layers.state_dict().values())
 
-    ratio = size(loaded(backbone, torch.bfloat16, precision="fp8")) / size(loaded(backbone, torch.bfloat16))
+    ratio = size(loaded(backbone, torch.bfloat16, precision=precision)) / size(loaded(backbone, torch.bfloat16))
     assert 0.5 < ratio < 0.6  # the scales and norms of rows as short as 32 weigh more than real ones
 
 
-def test_float8_hidden_states_are_near_the_float_ones(backbone):
+@pytest.mark.parametrize(("precision", "least", "most"), [("fp8", 0.005, 0.2), ("int8", 0.001, 0.05)])
+def test_quantised_hidden_states_are_near_the_float_ones(backbone, precision, least, most):
     ids = some_ids(4, 12)
     exact = hidden_states(loaded(backbone), ids, [DEPTH], BOS)
-    rounded = hidden_states(loaded(backbone, precision="fp8"), ids, [DEPTH], BOS)
-    assert 0.005 < ((rounded - exact).norm() / exact.norm()).item() < 0.2
+    rounded = hidden_states(loaded(backbone, precision=precision), ids, [DEPTH], BOS)
+    assert least < ((rounded - exact).norm() / exact.norm()).item() < most
+
+
+def test_fp32_computes_in_float32_whatever_the_device_would_choose(backbone):
+    ids = some_ids(3, 9)
+    made = loaded(backbone, torch.bfloat16, precision="fp32")
+    assert made.dtype == torch.float32
+    assert torch.equal(hidden_states(made, ids, [1, DEPTH], BOS), hidden_states(loaded(backbone), ids, [1, DEPTH], BOS))
 
 
 # compiled layers
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
 def test_compiled_layers_give_the_same_hidden_states_at_every_length(backbone, precision):
     """Without the code generator, which takes a minute here: what it is given is what can be wrong in this file."""
     made = loaded(backbone, layers=2, precision=precision)
@@ -494,8 +507,28 @@ def test_compiled_layers_give_the_same_hidden_states_at_every_length(backbone, p
         torch.testing.assert_close(hidden_states(made, ids, [0, 1, 2], BOS), states, rtol=0, atol=1e-5)
 
 
-def test_layers_and_lengths_share_their_compiled_forms(backbone):
-    made, compiled = loaded(backbone), []
+@pytest.mark.parametrize(
+    ("device", "precision", "units", "tokens", "compiler", "pays"),
+    [
+        ("cuda", "bf16", False, 10, False, True),
+        ("mps", "bf16", True, 10**7, True, False),
+        ("cpu", "int8", True, 10**7, True, True),
+        ("cpu", "int8", True, 10**5, True, False),  # the demo's: over before the compiler is
+        ("cpu", "int8", False, 10**7, True, False),
+        ("cpu", "int8", True, 10**7, False, False),
+        ("cpu", "bf16", True, 10**7, True, False),
+        ("cpu", "fp32", True, 10**7, True, False),
+    ],
+)
+def test_layers_are_compiled_where_that_pays(monkeypatch, tmp_path, device, precision, units, tokens, compiler, pays):
+    monkeypatch.setattr("pii.decoder.states.fastest_on_cpu", lambda: on_units if units else in_float32)
+    monkeypatch.setenv("CXX", sys.executable if compiler else str(tmp_path / "none"))
+    assert compiling_pays(torch.device(device), precision, tokens) == pays
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
+def test_layers_and_lengths_share_their_compiled_forms(backbone, precision):
+    made, compiled = loaded(backbone, precision=precision), []
 
     def count(graph, example_inputs):
         compiled.append(graph)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pii.decoder.precision import Fp8Linear, backbone_dtype
+from pii.decoder import precision
+from pii.decoder.precision import Fp8Linear, backbone_dtype, best_seconds, cpu_has_bfloat16, describe_precision
 
 # float8
 
@@ -152,6 +153,45 @@ def test_a_gpu_computes_in_bfloat16_only_where_that_is_not_emulated(monkeypatch,
     assert backbone_dtype(torch.device("cuda")) == dtype
 
 
-def test_a_cpu_computes_in_float32_and_a_mac_in_bfloat16():
-    assert backbone_dtype(torch.device("cpu")) == torch.float32
+@pytest.mark.parametrize(("gain", "dtype"), [(0.2, torch.float32), (1.2, torch.float32), (2.0, torch.bfloat16)])
+def test_a_cpu_computes_in_bfloat16_only_where_that_was_measured_to_be_far_faster(monkeypatch, gain, dtype):
+    monkeypatch.setattr(precision, "BF16_GAIN", 1.5)
+    monkeypatch.setattr(precision, "best_seconds", lambda *_: [gain, 1.0])
+    cpu_has_bfloat16.cache_clear()
+    assert backbone_dtype(torch.device("cpu")) == dtype
+    monkeypatch.setattr(precision, "best_seconds", lambda *_: pytest.fail("measured twice in a process"))
+    assert backbone_dtype(torch.device("cpu")) == dtype
+    cpu_has_bfloat16.cache_clear()
+
+
+def test_a_mac_computes_in_bfloat16():
     assert backbone_dtype(torch.device("mps")) == torch.bfloat16
+
+
+def test_the_shortest_call_counts_and_the_first_ones_do_not(monkeypatch):
+    clock, calls = [0.0], []
+
+    def work(name: str, *seconds: float):
+        def function() -> None:
+            clock[0] += seconds[calls.count(name)]
+            calls.append(name)
+
+        return function
+
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+    found = best_seconds(work("a", 0.5, 3, 2, 4), work("b", 9, 5, 7, 6), times=3)
+    assert found == [2, 5] and calls == ["a", "b"] * 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "kind", "text"),
+    [
+        (torch.float32, "cpu", "bf16", "float32 (this CPU is no faster in bfloat16)"),
+        (torch.bfloat16, "cpu", "int8", "bfloat16 (this CPU is faster in it than in float32), matrices in int8"),
+        (torch.float32, "cpu", "fp32", "float32"),
+        (torch.float16, "cuda", "fp8", "float16 (this GPU has no bfloat16), matrices in float8"),
+        (torch.bfloat16, "cuda", "bf16", "bfloat16"),
+    ],
+)
+def test_what_is_computed_in_is_said_with_its_reason(dtype, device, kind, text):
+    assert describe_precision(dtype, torch.device(device), kind) == text

@@ -65,7 +65,7 @@ def test_names_of_the_hub_are_taken_as_they_are(backbone):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("loading", [{}, {"layers": 1}, {"precision": "fp8"}])
+@pytest.mark.parametrize("loading", [{}, {"layers": 1}, {"precision": "fp8"}, {"precision": "int8"}])
 def test_the_same_weights_are_the_same_backbone_in_other_dtypes_and_with_fewer_layers(backbone, dtype, loading):
     check_weights(
         load_backbone(backbone, dtype, **loading), entry_of(backbone, RUN, **{**loading, "layers": None}), RUN

@@ -209,6 +209,7 @@ CANNOT = {
     "a strong head": (lambda config: None, ["--head", "strong"], "--head documented"),
     "a head that is not there": (lambda config: None, ["--head", "nosuchhead"], "nosuchhead"),
     "a float8 backbone": (lambda config: config["backbone"].update(precision="fp8"), [], "--precision bf16"),
+    "an int8 backbone": (lambda config: config["backbone"].update(precision="int8"), [], "--precision bf16"),
 }
 
 
@@ -250,3 +251,18 @@ def test_bench_measures_all_it_promises_and_keeps_the_figures(trained, tmp_path,
 def test_the_random_rows_that_bench_writes_where_it_is_given_none_are_sound(tmp_path):
     split = PreparedSplit(bench.write_random_data(tmp_path / "random"), "train")
     assert len(split) == max(bench.WINDOWS.values()) and split.num_labels == 57
+
+
+def test_a_backbone_with_joint_matrices_is_exported_with_transformers_own(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("pii.training.runs.backbone_dtype", lambda _: torch.bfloat16)
+    run = Path(shutil.copytree(trained[0], tmp_path / "run"))
+    change_config(run, lambda config: config["backbone"].update(dtype="bfloat16"))
+    backbone = Path(read_config(run)["backbone"]["name"])
+    joined = load_run(run, torch.device("cpu"), "documented", str(backbone))[0].reader.backbone
+    assert hasattr(joined.layers[0].self_attn, "qkv_proj")
+    predict.main(["--run", str(run), "--backbone", str(backbone), "--export", str(tmp_path / "model")])
+    source = load_file(backbone / "model.safetensors")
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    assert {f"model.{name}" for name in source} == {name for name in written if not name.startswith("score.")}
+    for name, weight in source.items():
+        assert torch.equal(written[f"model.{name}"], weight.bfloat16())
