@@ -34,7 +34,8 @@ import train
 from dataset import PIITokenDataset
 from pii import common
 from pii.corpus import staging, tekken
-from pii.corpus.rows import RowError, parse_row
+from pii.corpus.formats.fields import RowError
+from pii.corpus.rows import parse_row
 from pii.training import run_config, runs, setup
 from tests.decoder.test_backbone import Bomb, save_tiny_backbone
 from tests.test_train import CANARY, write_prepared
