@@ -1,4 +1,5 @@
-"""Values without offsets, as Gretel's data sets list them (`entity`, `types`): searched in the text as whole words.
+"""Values without offsets, as Gretel's data sets list them (`entity`, `types`): searched in the text as whole words, and
+where one never stands as such, anywhere.
 
 Each value must stand in the text as often as the row lists it. One that stands there more often is ambiguous, and so
 is one with several types: which of them the row means cannot be told.
@@ -22,6 +23,7 @@ def found(text: str, entities: list) -> list:
     spans: list[tuple[int, int, str, str]] = []
     for value in sorted(labels, key=len, reverse=True):  # so that "Ann" is not searched in "Ann Lee"
         places = [match.span() for match in whole(value).finditer(text)]
+        places = places or [match.span() for match in re.finditer(re.escape(value), text)]
         free = [place for place in places if not any(s <= place[0] and place[1] <= e for s, e, *_ in spans)]
         if len(free) > counts[value]:
             raise RowError("a value that stands in the text more often than it is listed")
