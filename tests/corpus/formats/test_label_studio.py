@@ -104,4 +104,4 @@ def test_what_label_studios_own_converter_writes_is_read(tmp_path, kind):
     if kind != "CONLL2003":  # which has no offsets, and splits words in its own way
         assert row.text == TEXT and row.spans == SPANS
     else:
-        assert {row.text[s:e] for s, e, _ in row.spans} >= {"Zoé", "Lee", "12/03"}
+        assert {row.text[s:e] for s, e, _ in row.spans} >= {"Zoé", "Lee"}
