@@ -1,11 +1,34 @@
-"""A document of a brat folder: its text and the text-bound annotations of its .ann file."""
+"""A document of a brat folder: its text and the text-bound annotations of its .ann file.
+
+A span over several lines, of which brat writes the part in each, is one span; parts with words between them are none.
+"""
 
 import re
+from itertools import pairwise
+from typing import NamedTuple
 
 from pii.corpus.formats.fields import Found, RowError
 
-BOUND = re.compile(r"T\S*\t(\S+) (\d+) (\d+)((?:;\d+ \d+)*)(?:\t(.*))?")
-BREAKS = re.compile(r"[\r\n]")
+BOUND = re.compile(r"T\S*\t(\S+) (\d{1,18} \d{1,18}(?:;\d{1,18} \d{1,18})*)(?:\t(.*))?")
+
+
+class Bound(NamedTuple):
+    label: str
+    parts: list[tuple[int, int]]  # start and end
+    value: str | None
+
+    def span(self, text: str) -> tuple[int, int, str, str | None]:
+        """Its value as the text has it, whose white space may be another. Raises RowError."""
+        if any(after < before or text[before:after].strip() for (_, before), (after, _) in pairwise(self.parts)):
+            raise RowError("a discontinuous span")
+        start, end = self.parts[0][0], self.parts[-1][1]
+        own = text[start:end]
+        is_same = self.value is not None and own.split() == self.value.split()
+        return start, end, self.label, own if is_same else self.value
+
+    def fits(self, text: str) -> bool:
+        own = text[self.parts[0][0] : self.parts[-1][1]]
+        return self.value is None or own.split() == self.value.split()
 
 
 def read(fields: dict) -> Found | None:
@@ -15,26 +38,17 @@ def read(fields: dict) -> Found | None:
     text = document.get("text")
     if not isinstance(text, str):
         raise RowError("no .txt beside the .ann")
-    spans = [bound(line) for line in annotations.split("\n") if line.startswith("T")]
-    if "\r\n" in text and not fit(text, spans) and fit(text.replace("\r\n", "\n"), spans):
-        text = text.replace("\r\n", "\n")  # the text was annotated before its line ends became those of Windows
-    return text, [(start, end, label, as_in(text, start, end, value)) for start, end, label, value in spans]
+    bound = [bound_of(line) for line in annotations.split("\n") if line.startswith("T")]
+    if "\r\n" in text and not all(b.fits(text) for b in bound):
+        short = text.replace("\r\n", "\n")
+        if all(b.fits(short) for b in bound):
+            text = short  # it was annotated before its line ends became those of Windows
+    return text, [b.span(text) for b in bound]
 
 
-def bound(line: str) -> tuple[int, int, str, str | None]:
+def bound_of(line: str) -> Bound:
     match = BOUND.fullmatch(line.rstrip("\r"))
-    if not match or max(len(match[2]), len(match[3])) > 18:
+    if not match:
         raise RowError("a line of the .ann that is no text-bound annotation")
-    if match[4]:
-        raise RowError("a discontinuous span")
-    return int(match[2]), int(match[3]), match[1], match[5]
-
-
-def fit(text: str, spans: list) -> bool:
-    return all(value is None or as_in(text, start, end, value) == text[start:end] for start, end, _, value in spans)
-
-
-def as_in(text: str, start: int, end: int, value: str | None) -> str | None:
-    """The value as the text has it, which has line breaks where the .ann has spaces."""
-    own = text[start:end]
-    return own if value is not None and BREAKS.sub(" ", own) == BREAKS.sub(" ", value) else value
+    parts = [part.split() for part in match[2].split(";")]
+    return Bound(match[1], [(int(start), int(end)) for start, end in parts], match[3])

@@ -5,10 +5,11 @@ Each value must stand in the text as often as the row lists it. One that stands 
 is one with several types: which of them the row means cannot be told.
 """
 
-import re
 from collections import Counter
 
 from pii.corpus.formats.fields import RowError
+
+SEARCH_LIMIT = 10**9  # characters that are read for one row
 
 
 def found(text: str, entities: list) -> list:
@@ -20,16 +21,20 @@ def found(text: str, entities: list) -> list:
         if labels.setdefault(value, label) != label:
             raise RowError("a value with several types")
         counts[value] += 1
+    if len(labels) * len(text) > SEARCH_LIMIT:
+        raise RowError("too many values to search in so long a text")
     spans: list[tuple[int, int, str, str]] = []
+    owner = [""] * len(text)  # of each character: the value that was found there
     for value in sorted(labels, key=len, reverse=True):  # so that "Ann" is not searched in "Ann Lee"
-        places = [match.span() for match in whole(value).finditer(text)]
-        places = places or [match.span() for match in re.finditer(re.escape(value), text)]
-        free = [place for place in places if not any(s <= place[0] and place[1] <= e for s, e, *_ in spans)]
+        places = places_of(text, value)
+        free = [(s, e) for s, e in places if not owner[s] or owner[s] != owner[e - 1]]
         if len(free) > counts[value]:
             raise RowError("a value that stands in the text more often than it is listed")
         if not places:
             raise RowError("a value that is not in the text")
-        spans += [(start, end, labels[value], value) for start, end in free]
+        for start, end in free:
+            spans.append((start, end, labels[value], value))
+            owner[start:end] = [value] * (end - start)
     return spans
 
 
@@ -47,8 +52,18 @@ def value_and_label(entity: object) -> tuple[str, str]:
     return value.strip(), types[0]
 
 
-def whole(value: str) -> re.Pattern:
-    """The value where no word goes on at its edges."""
-    before = r"(?<!\w)" if re.match(r"\w", value) else ""
-    after = r"(?!\w)" if re.search(r"\w\Z", value) else ""
-    return re.compile(before + re.escape(value) + after)
+def places_of(text: str, value: str) -> list[tuple[int, int]]:
+    """Where the value stands as whole words; else where it stands."""
+    places = []
+    start = text.find(value)
+    while start >= 0:
+        end = start + len(value)
+        places.append((start, end))
+        start = text.find(value, end)
+    return [place for place in places if is_whole(text, *place)] or places
+
+
+def is_whole(text: str, start: int, end: int) -> bool:
+    """Whether no word goes on at a place's edges."""
+    before, after = text[max(0, start - 1) : start], text[end : end + 1]
+    return not (before.isalnum() and text[start].isalnum()) and not (after.isalnum() and text[end - 1].isalnum())

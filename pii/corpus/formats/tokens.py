@@ -10,6 +10,8 @@ O, and where the type changes. A tag without such a prefix is a type.
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 from pii.common import UserError
@@ -57,11 +59,14 @@ def read_columns(block: str) -> Found:
         if comment := CONLL_TEXT.match(lines[0]):
             text = lines[0][comment.end() :]
         del lines[0]
-    columns = [line.split("\t") if "\t" in line else COLUMNS.split(line.strip(" ")) for line in lines]
-    if any(len(cells) < 2 or len(cells) != len(columns[0]) for cells in columns):
+    columns = [line.split("\t") if "\t" in line else line.split(" ") for line in lines]
+    if "  " in block or any(line.startswith(" ") or line.endswith((" ", "\t")) for line in lines):
+        columns = [COLUMNS.split(line.strip(" \t")) for line in lines]
+    count = len(columns[0]) if columns else 0
+    if count < 2 or {*map(len, columns)} != {count}:
         raise RowError("lines with too few columns, or with other numbers of them")
-    counts = [cells[0] for cells in columns] == [str(number) for number in range(1, len(columns) + 1)]
-    word = 1 if counts and len(columns[0]) > 2 else 0
+    is_counted = count > 2 and all(cells[0] == str(number) for number, cells in enumerate(columns, start=1))
+    word = 1 if is_counted else 0
     return tagged([cells[word] for cells in columns], [cells[-1] for cells in columns], text, None)
 
 
@@ -74,15 +79,12 @@ def tagged(words: list[str], tags: list[str], text: str | None, gaps: object) ->
 
 def joined(words: list[str], gaps: object) -> tuple[str, list[tuple[int, int]]]:
     """The words as a text, and where each stands."""
-    is_told = isinstance(gaps, list) and len(gaps) == len(words)
-    text, places = [], []
-    position = 0
-    for i, word in enumerate(words):
-        gap = " " if (gaps[i] if is_told else i + 1 < len(words)) else ""  # type: ignore[index]
-        text.append(word + gap)
-        places.append((position, position + len(word)))
-        position += len(word) + len(gap)
-    return "".join(text), places
+    if isinstance(gaps, list) and len(gaps) == len(words):
+        pieces = [word + " " if gap else word for word, gap in zip(words, gaps, strict=True)]
+    else:
+        pieces = [word + " " for word in words[:-1]] + words[-1:]
+    starts = accumulate(map(len, pieces), initial=0)
+    return "".join(pieces), [(start, start + len(word)) for start, word in zip(starts, words, strict=False)]
 
 
 def located(words: list[str], text: str) -> tuple[str, list[tuple[int, int]]]:
@@ -104,14 +106,19 @@ def spans_of_tags(tags: list[str]) -> list[tuple[int, int, str]]:
         if tag in NO_TAGS:
             is_open = False
             continue
-        match = PREFIXED.fullmatch(tag)
-        prefix, kind = match.groups() if match else ("I", tag)
+        prefix, kind = prefix_and_type(tag)
         if is_open and prefix not in "BSU" and spans[-1][2] == kind:
             spans[-1] = (spans[-1][0], i, kind)
         else:
             spans.append((i, i, kind))
         is_open = prefix not in "ESLU"
     return spans
+
+
+@lru_cache(maxsize=65536)
+def prefix_and_type(tag: str) -> tuple[str, str]:
+    match = PREFIXED.fullmatch(tag)
+    return (match[1], match[2]) if match else ("I", tag)
 
 
 def named(fields: dict, names: TagNames) -> dict:

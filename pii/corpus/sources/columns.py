@@ -1,13 +1,12 @@
 """CoNLL columns: a word and its tag a line, a blank line after each sentence, which is a row."""
 
 import io
-import json
 import re
 from collections.abc import Iterator
 
 from pii.common import UserError
 from pii.corpus.formats.tokens import TAGGED
-from pii.corpus.sources.text_lines import text_lines
+from pii.corpus.sources.text_lines import as_json, text_lines
 from pii.inputs import HEAD
 
 NAMED = re.compile(r"\.(conll(2002|2003)?|iob2?|bio|bioes|bilou|bmes|col)(\.gz)?$", re.I)
@@ -32,20 +31,15 @@ def rows(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterator[
     """(number of its first line, `{"conll": lines}`) of each sentence. Raises UserError."""
     block: list[str] = []
     first = size = 0
-    for number, line in text_lines(file, path, name, limit):
-        line = line.rstrip("\r\n")
-        if line.strip() and not line.startswith(DOCUMENT):
+    for number, line in enumerate(text_lines(file, name, limit), start=1):
+        if not line.isspace() and not line.startswith(DOCUMENT):
             first = first if block else number
-            block.append(line)
+            block.append(line.rstrip("\r\n"))
             size += len(line)
             if size > limit:
                 raise UserError(f"{name} line {first}: no blank line ends this sentence")
         elif block:
-            yield first, as_row(block)
+            yield first, as_json({"conll": "\n".join(block)}, path, name, first)
             block, size = [], 0
     if block:
-        yield first, as_row(block)
-
-
-def as_row(block: list[str]) -> bytes:
-    return json.dumps({"conll": "\n".join(block)}, ensure_ascii=False).encode()
+        yield first, as_json({"conll": "\n".join(block)}, path, name, first)

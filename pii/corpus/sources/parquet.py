@@ -26,11 +26,9 @@ def rows(path: Path, name: str) -> Iterator[tuple[int, bytes]]:
     try:
         with ParquetFile(path) as file:
             numbered = enumerate(records(file), start=1)
-            if set(tables.NEEDED) <= {*file.schema_arrow.names}:
-                yield from tables.grouped(numbered)
-            else:
-                for number, row in numbered:
-                    yield number, json.dumps(row, ensure_ascii=False, default=str).encode()
+            is_table = set(tables.NEEDED) <= {*file.schema_arrow.names}
+            for number, row in tables.grouped(numbered) if is_table else numbered:
+                yield number, json.dumps(row, ensure_ascii=False, default=str).encode()
     except pyarrow.ArrowException as error:
         raise UserError(f"{name} is no sound Parquet file ({type(error).__name__}): is it whole?") from None
     except OSError as error:  # whose text can hold what it read

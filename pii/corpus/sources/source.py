@@ -55,7 +55,7 @@ class Source:
         if parquet.is_parquet(head):
             return parquet.rows(self.path, self.name)
         if docbin.is_docbin(head, self.path.name):
-            return docbin.rows(file, self.name)
+            return docbin.rows(file, self.name, LIST_BYTES)
         file = as_utf8(file, str(self.path))
         head = first_bytes(file).removeprefix(BYTE_ORDER_MARK)
         if NAMED_JSON.search(self.path.name) and head.lstrip(b" \t\r\n").startswith(b"["):

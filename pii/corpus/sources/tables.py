@@ -5,12 +5,11 @@ Lines of one text stand together and are one row. A line with only a text is a t
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator
 
 from pii.common import UserError
-from pii.corpus.sources.text_lines import text_lines
+from pii.corpus.sources.text_lines import as_json, text_lines
 
 NEEDED = ("text", "start", "end", "label")
 NAMED = re.compile(r"\.[ct]sv(\.gz)?$", re.I)
@@ -38,17 +37,18 @@ def names_in(header: str, delimiter: str) -> list[str]:
 
 def rows(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterator[tuple[int, bytes]]:
     """(line of its first span, row as JSON). Raises UserError."""
-    return grouped(records(file, path, name, limit))
+    for number, fields in grouped(records(file, name, limit)):
+        yield number, as_json(fields, path, name, number)
 
 
-def records(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterator[tuple[int, dict]]:
+def records(file: io.BufferedReader, name: str, limit: int) -> Iterator[tuple[int, dict]]:
     """(line, cells by their column's name) of each line of a CSV file."""
-    lines = text_lines(file, path, name, limit)
-    _, header = next(lines)
+    lines = text_lines(file, name, limit)
+    header = next(lines)
     delimiter = delimiter_of(header)
     names = names_in(header, delimiter)
     csv.field_size_limit(limit)
-    reader = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     number = 2
     try:
         for cells in reader:
@@ -61,7 +61,7 @@ def records(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterat
         raise UserError(f"{name} line {number} is no sound CSV: {error}") from None
 
 
-def grouped(lines: Iterable[tuple[int, dict]]) -> Iterator[tuple[int, bytes]]:
+def grouped(lines: Iterable[tuple[int, dict]]) -> Iterator[tuple[int, dict]]:
     """Spans with their places → rows with theirs, which are those of their first spans."""
     first = 0
     key: tuple | None = None
@@ -70,12 +70,12 @@ def grouped(lines: Iterable[tuple[int, dict]]) -> Iterator[tuple[int, bytes]]:
         own = (cells["text"], cells.get("id"), cells.get("language"))
         if own != key:
             if key is not None:
-                yield first, as_row(key, spans)
+                yield first, row_of(key, spans)
             first, key, spans = number, own, []
         if not all(cells[name] in ("", None) for name in NEEDED[1:]):
             spans.append((whole(cells["start"]), whole(cells["end"]), cells["label"]))
     if key is not None:
-        yield first, as_row(key, spans)
+        yield first, row_of(key, spans)
 
 
 def whole(cell: object) -> object:
@@ -86,7 +86,6 @@ def whole(cell: object) -> object:
     return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
 
 
-def as_row(key: tuple, spans: list) -> bytes:
+def row_of(key: tuple, spans: list) -> dict:
     text, _, language = key
-    fields = {"text": text, "spans": spans, **({"language": language} if language else {})}
-    return json.dumps(fields, ensure_ascii=False).encode()
+    return {"text": text, "spans": spans, **({"language": language} if language else {})}

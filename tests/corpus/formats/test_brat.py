@@ -23,6 +23,11 @@ def test_no_annotations_are_a_text_without_spans():
     assert brat("").spans == []
 
 
+def test_a_span_over_several_lines_is_one_span():
+    text = "Ann\r\n  Lee, Bob"
+    assert brat("T1\tA 0 3;7 10\tAnn Lee\n", text).spans == [(0, 10, "A")]
+
+
 def test_a_line_break_in_a_value_is_a_space_in_the_annotation():
     start = TEXT.index("Étienne")
     assert brat(f"T1\tA {start} {start + 10}\tÉtienne le\n").spans == [(start, start + 10, "A")]
@@ -37,7 +42,8 @@ def test_a_text_whose_line_ends_became_those_of_windows_is_read_as_it_was():
 @pytest.mark.parametrize(
     ("ann", "text", "reason"),
     [
-        ("T1\tA 0 3;5 6\tZoé x\n", TEXT, "a discontinuous span"),
+        ("T1\tA 0 3;6 9\tZoé Lee\n", TEXT, "a discontinuous span"),
+        ("T1\tA 6 9;0 3\tLee Zoé\n", TEXT, "a discontinuous span"),
         ("T1\tA 0\tZoé\n", TEXT, "no text-bound annotation"),
         ("T1 A 0 3 Zoé\n", TEXT, "no text-bound annotation"),
         ("T1\tA 0 " + "9" * 5000 + "\tZoé\n", TEXT, "no text-bound annotation"),

@@ -6,11 +6,13 @@ import hashlib
 import io
 import json
 import sys
+import zlib
 
 import pytest
 
 from pii.common import UserError
 from pii.corpus.rows import Row, parse_row
+from pii.corpus.sources import source
 from pii.corpus.sources.source import Source
 from tests.corpus.formats.example import SPANS, TEXT
 
@@ -66,7 +68,7 @@ def test_json_lines_are_no_columns_whatever_they_end_with(tmp_path):
 def test_columns_in_another_encoding_say_which_line(tmp_path):
     (tmp_path / "a.conll").write_bytes("Ann B-PER\nZoé B-PER\n".encode("cp1252"))
     message = refusal(tmp_path / "a.conll")
-    assert "line 2 is not UTF-8, likely cp1252: convert it" in message
+    assert "line 1 is not UTF-8, likely cp1252: convert it" in message  # of its sentence
 
 
 # CSV
@@ -140,9 +142,9 @@ def test_parquet_holds_every_form(tmp_path, rows):
 
 def test_parquet_is_hashed_as_other_files_are_and_read_in_batches(tmp_path):
     write_parquet(tmp_path / "a.parquet", [{"text": f"Ann {i}", "spans": []} for i in range(3000)])
-    source = Source(tmp_path / "a.parquet")
-    assert [place for place, _ in source.lines()] == [*range(1, 3001)] and source.rows == 3000
-    assert source.sha256 == hashlib.sha256((tmp_path / "a.parquet").read_bytes()).hexdigest()
+    made = Source(tmp_path / "a.parquet")
+    assert [place for place, _ in made.lines()] == [*range(1, 3001)] and made.rows == 3000
+    assert made.sha256 == hashlib.sha256((tmp_path / "a.parquet").read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("cut", [slice(0, 200), slice(0, -8), slice(0, 4)])
@@ -193,11 +195,13 @@ def write_spacy(path, texts_and_spans: list) -> None:
 
 
 def test_documents_of_spacy_give_their_text_and_entities(tmp_path):
-    write_spacy(tmp_path / "a.spacy", ROWS)
-    found = {(row.text, *span) for _, row in rows_of(tmp_path / "a.spacy") for span in row.spans}
-    assert [row.text for _, row in rows_of(tmp_path / "a.spacy")] == [text for text, _ in ROWS]
+    """PERSON is a label that spaCy knows by a number of its own."""
+    documents = [*ROWS, ("Ann Lee", [(0, 7, "PERSON")]), ("", []), ("two  spaces ", [])]
+    write_spacy(tmp_path / "a.spacy", documents)
+    rows = [json.loads(line) for _, line in Source(tmp_path / "a.spacy").lines()]
     inside = {"Ann", "Bob"}  # spaCy's tokens do not end between them
-    assert found == {(t, s, e, c) for t, spans in ROWS for s, e, c in spans if t[s:e] not in inside}
+    wanted = [(t, [span for span in spans if t[span[0] : span[1]] not in inside]) for t, spans in documents]
+    assert [(row["text"], [tuple(span) for span in row["spans"]]) for row in rows] == wanted
 
 
 @pytest.mark.parametrize("cut", [slice(0, 100), slice(0, 1), slice(5, None)])
@@ -205,6 +209,13 @@ def test_documents_of_spacy_that_are_cut_are_one_line(tmp_path, cut):
     write_spacy(tmp_path / "a.spacy", ROWS)
     (tmp_path / "a.spacy").write_bytes((tmp_path / "a.spacy").read_bytes()[cut])
     assert "no sound .spacy file" in refusal(tmp_path / "a.spacy")
+
+
+def test_documents_of_spacy_without_end_are_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("spacy")
+    monkeypatch.setattr(source, "LIST_BYTES", 10_000)
+    (tmp_path / "a.spacy").write_bytes(zlib.compress(b"x" * 20_000))
+    assert "more than 10000 bytes" in refusal(tmp_path / "a.spacy")
 
 
 @pytest.mark.parametrize("module", ["pyarrow", "spacy"])
