@@ -25,7 +25,7 @@ def rows(file: io.BufferedReader, name: str, limit: int) -> Iterator[tuple[int, 
     except ImportError:
         raise UserError(f"{name} is spaCy's: pip install '.[spacy]' to read it") from None
     try:
-        raw = file.read(limit)
+        raw = b"".join(iter(lambda: file.read(1 << 20), b""))
         if unpacked_size(raw, limit) >= limit:
             raise UserError(f"{name} holds more than {limit} bytes: cut it in several files")
         for number, (text, spans) in enumerate(documents(DocBin().from_bytes(raw)), start=1):

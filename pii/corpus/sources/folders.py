@@ -48,10 +48,9 @@ class BratFolder(Source):
 
 def read(path: Path) -> bytes:
     with path.open("rb", buffering=0) as file:
-        raw = file.read(LINE_BYTES + 1)
-    if len(raw) > LINE_BYTES:
-        raise UserError(f"{path} is longer than {LINE_BYTES} bytes: cut it")
-    return raw
+        if os.fstat(file.fileno()).st_size > LINE_BYTES:
+            raise UserError(f"{path} is longer than {LINE_BYTES} bytes: cut it")
+        return file.read()
 
 
 def as_text(raw: bytes, path: Path) -> str:
