@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pii.common import Parser, UserError, check_output, fraction, path_text, run, write_json
+from pii.corpus.label_maps.maps import SETS, label_map_path
 from pii.corpus.store import SPLITS, PreparedSplit
 from pii.heads.heads import PLAIN
 from pii.pages.report_page import commonest_confusions, write_report_page
@@ -101,7 +102,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, default="validation")
     parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
-    parser.add_argument("--label-map", type=Path, help="JSON: data label to run label, or null to leave it out")
+    what = "JSON: data label to run label, or null to leave it out; or " + ", ".join(SETS)
+    parser.add_argument("--label-map", type=label_map_path, help=what)
     parser.add_argument(
         "--whole-words", action="store_true", help="judge spans as predict.py gives them (the strong head's always are)"
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pii.common import Parser, UserError, check_output, clear_leftovers, fraction, positive_int, run
-from pii.corpus.rows import read_label_map
+from pii.corpus.label_maps.maps import SETS, label_map_path, read_label_map
 from pii.device import set_threads
 from pii.inputs import NOT_UTF8, PACKED, advice, shown
 from pii.processes import Place, own_device
@@ -78,7 +78,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--exclude-labels", nargs="+", default=[], help="all labels but these")
     parser.add_argument("--min-score", type=fraction, help="least probability of a span (0)")
     parser.add_argument("--target-recall", action="store_true", help="use the bias that evaluate.py stored")
-    parser.add_argument("--label-map", type=Path, help="JSON: label to new label, or null to leave it out")
+    what = "JSON: label to new label, or null to leave it out; or " + ", ".join(SETS)
+    parser.add_argument("--label-map", type=label_map_path, help=what)
     rules = parser.add_argument_group("beside the model")
     rules.add_argument("--rules", choices=MODES, help="values to find by rules: proven by a checksum (default), or all")
     rules.add_argument("--allow", type=Path, metavar="FILE", help="a value or /pattern/ a line: never redacted")

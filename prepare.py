@@ -7,7 +7,11 @@ from pathlib import Path
 from pii.common import Parser, UserError, atomic_folder, fraction, positive_int, run, seed, write_json
 from pii.corpus import tekken
 from pii.corpus.doubts.grouping import joined_keys
-from pii.corpus.rows import Source, read_label_map, warn_unused
+from pii.corpus.formats.tokens import read_tag_names
+from pii.corpus.label_maps.maps import SETS, label_map_path, read_label_map, warn_unused
+from pii.corpus.label_maps.show import print_labels
+from pii.corpus.sources.folders import sources_of
+from pii.corpus.sources.source import Source
 from pii.corpus.staging import (
     check_rejected,
     choose_validation,
@@ -28,9 +32,13 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     started = time.perf_counter()
     label_map = read_label_map(arguments.label_map) if arguments.label_map else {}
-    sources = [Source(path) for path in arguments.input] if arguments.input else hub_sources()
+    tag_names = read_tag_names(arguments.tag_names) if arguments.tag_names else ()
+    sources = sources_of(arguments.input) if arguments.input else hub_sources()
+    if arguments.show_labels:
+        print_labels(sources, tag_names, label_map)
+        return
     with atomic_folder(arguments.output, "meta.json", mode=0o700) as folder:
-        staged = stage(sources, folder, label_map, arguments.snap_words)
+        staged = stage(sources, folder, label_map, tag_names, arguments.snap_words)
         check_rejected(staged, arguments.max_rejected)
         labels, new_ids = sorted_labels(staged.label_ids)
         keys = joined_keys(staged.keys)
@@ -57,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         write_json(folder / "meta.json", meta)
     print_statistics(meta["statistics"])
-    warn_unused(label_map, staged.mapped, "no span of the input has")
+    warn_unused(label_map, staged.met, "no span of the input has")
     if staged.cutting or contradicting_rows:
         print("some rows are most likely wrong: check_dataset.py names those whose spans cut a word")
         print("or a number, and those whose text has other spans elsewhere")
@@ -68,9 +76,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("--input", type=Path, nargs="+", help=f".jsonl, .jsonl.gz, .json (default: {HUB_DATASET})")
+    what = f"files, folders and patterns of rows, see docs/data.md (default: {HUB_DATASET})"
+    parser.add_argument("--input", type=Path, nargs="+", help=what)
     parser.add_argument("--output", type=Path, default=Path("data/prepared"), help="folder to write")
-    parser.add_argument("--label-map", type=Path, help="JSON: raw label to label, or null to leave it out")
+    what = "JSON: raw label to label, or null to leave it out; or " + ", ".join(SETS)
+    parser.add_argument("--label-map", type=label_map_path, help=what)
+    parser.add_argument("--tag-names", type=Path, help="names of tags that are numbers: a JSON list, or one a line")
+    parser.add_argument("--show-labels", action="store_true", help="list the labels of the input, and write nothing")
     parser.add_argument("--snap-words", action="store_true", help="widen spans that cut a word to whole words")
     parser.add_argument("--validation-fraction", type=fraction, default=0.1, help="share of the rows (0.1)")
     parser.add_argument("--seed", type=seed, default=0, help="of the split (0)")

@@ -464,3 +464,79 @@ def test_a_border_at_a_mark_is_not_widened(prepare_rows):
     folder = prepare_rows([row("Born 12.03.1980", (5, 10, "DOB"))], "--snap-words", "--validation-fraction", "0")
     statistics = meta_in(folder)["statistics"]
     assert (statistics["spans_widened_to_words"], statistics["spans_that_cut_a_word"]) == (0, 1)
+
+
+# The forms of others
+
+
+def test_every_kind_of_input_is_prepared_alike(write_rows, tmp_path):
+    """One row in every kind of file, and all of them in a folder."""
+    text, (start, end) = "Zoé 🙂 met Ann", (10, 13)
+    spans = [[start, end, "NAME"]]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(json.dumps({"text": text, "label": spans}))
+    (folder / "b.json").write_text(json.dumps([{"data": {"text": text}, "annotations": [{"result": [
+        {"value": {"start": start, "end": end, "text": "Ann", "labels": ["NAME"]}}
+    ]}]}]))  # fmt: skip
+    (folder / "c.csv").write_text(f"text,start,end,label\r\n{text},{start},{end},NAME\r\n", encoding="utf-16")
+    (folder / "d.conll").write_text(f"# text = {text}\nZoé O\n🙂 O\nmet O\nAnn B-NAME\n")
+    (folder / "e.txt").write_text(text)
+    (folder / "e.ann").write_text(f"T1\tNAME {start} {end}\tAnn\n")
+    prepare.main(["--input", str(folder), "--output", str(tmp_path / "out"), "--validation-fraction", "0"])
+    examples = examples_in(tmp_path / "out", "train")
+    assert [example["text"] for example in examples] == [text] * 5
+    assert all([(start, end, "NAME")] == [tuple(span) for span in example["spans"]] for example in examples)
+    assert [s["rows"] for s in meta_in(tmp_path / "out")["sources"]] == [1] * 5
+
+
+def test_a_refused_document_of_brat_is_named(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name, ann in (("a", "T1\tNAME 0 3\tAnn\n"), ("b", "T1\tNAME 0 1;2 3\tA n\n")):
+        (tmp_path / "in" / f"{name}.txt").write_text("Ann")
+        (tmp_path / "in" / f"{name}.ann").write_text(ann)
+    code, errors = refused(capsys, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert code == 1 and "in/b.ann: a discontinuous span" in errors
+    assert_one_line(errors)
+
+
+def test_rows_that_annotators_left_out_are_kept_and_are_no_mistakes(prepare_rows, write_rows, tmp_path, capsys):
+    rows = [{"text": "Ann", "spans": [], "answer": answer} for answer in ("accept", "reject", "ignore")]
+    folder = prepare_rows(rows)
+    reason = "a Prodigy answer other than accept"
+    assert meta_in(folder)["statistics"]["rejected_rows"] == {reason: 2}
+    kept = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    assert [(record["line"], record["reason"]) for record in kept] == [(2, reason), (3, reason)]
+    code, errors = refused(capsys, "--input", write_rows(rows[1:]), "--output", tmp_path / "none")
+    assert code == 2 and reason in errors
+    assert_one_line(errors)
+
+
+def test_tags_that_are_numbers_need_their_names(prepare_rows, write_rows, tmp_path, capsys):
+    rows = [{"tokens": ["Zoé", "Lee"], "ner_tags": [1, 2]}]
+    code, errors = refused(capsys, "--input", write_rows(rows), "--output", tmp_path / "out")
+    assert code == 1 and "--tag-names" in errors
+    (tmp_path / "names.txt").write_text("O\nB-NAME\nI-NAME\n")
+    folder = prepare_rows(rows, "--tag-names", str(tmp_path / "names.txt"), "--validation-fraction", "0")
+    assert examples_in(folder, "train")[0]["spans"] == [(0, 7, "NAME")]
+
+
+def test_a_label_set_is_a_label_map(prepare_rows, capsys):
+    folder = prepare_rows([row("Ann, Oslo", (0, 3, "FIRSTNAME"), (5, 9, "CITY"))], "--label-map", "conll")
+    assert meta_in(folder)["labels"] == ["O", "LOC", "PER"] and "warning" not in capsys.readouterr().err
+
+
+def test_labels_are_shown_and_nothing_is_written(write_rows, tmp_path, capsys):
+    path = write_rows([row("Ann, Oslo", (0, 3, "FIRSTNAME"))])
+    prepare.main(["--input", str(path), "--output", str(tmp_path / "out"), "--show-labels", "--label-map", "presidio"])
+    printed = capsys.readouterr().out
+    assert "FIRSTNAME" in printed and "Aaa" in printed and "→ PERSON" in printed and "Ann" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_many_labels_end_with_the_file_that_has_them(write_rows, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(staging, "MAX_LABELS", 3)
+    path = write_rows([row("Ann", (0, 3, f"LABEL{i}X")) for i in range(4)])
+    code, errors = refused(capsys, "--input", path, "--output", tmp_path / "out")
+    assert code == 2 and f"{path}: 5 labels are more than 3" in errors
+    assert_one_line(errors)

@@ -15,8 +15,11 @@ from pii.common import UserError, parallel_map
 from pii.corpus import spans, tekken
 from pii.corpus.doubts.cuts import cutting_spans
 from pii.corpus.doubts.grouping import Keys, contradicting, keys_of, quick_span_hashes, span_hashes
+from pii.corpus.formats.fields import SET_ASIDE, RowError
+from pii.corpus.formats.tokens import TagNames
 from pii.corpus.roundtrip import as_raw
-from pii.corpus.rows import OUTSIDE, Row, RowError, Source, misread, parse_row
+from pii.corpus.rows import OUTSIDE, Row, misread, parse_row
+from pii.corpus.sources.source import Place, Source, where
 from pii.corpus.store import LANGUAGE, MAX_LABELS, SPLITS, Rows, Split, SplitWriter
 from pii.inputs import NOT_UTF8, advice
 from pii.progress import progress
@@ -32,8 +35,9 @@ class Staged:
     label_ids: dict[str, int] = field(default_factory=lambda: {OUTSIDE: 0})
     keys: list[Keys] = field(default_factory=list)
     span_hashes: list[np.ndarray] = field(default_factory=list)  # [rows] uint64
-    mapped: set[str] = field(default_factory=set)  # labels of the label map that were met
+    met: set[str] = field(default_factory=set)  # labels as they came, where they are mapped
     rejected: Counter = field(default_factory=Counter)  # by reason
+    set_aside: int = 0  # of these, rows that their annotators left out
     first_rejected: str = ""  # where, and why
     advice: str = ""  # how to convert the first file that is not UTF-8
     overlapping: int = 0
@@ -56,7 +60,7 @@ class Task(NamedTuple):
 
     source: str
     language: str
-    lines: list[tuple[int, bytes]]
+    lines: list[tuple[Place, bytes]]
 
 
 class Chunk(NamedTuple):
@@ -65,7 +69,7 @@ class Chunk(NamedTuple):
     rows: Rows  # label ids count through `labels`
     labels: list[str]
     keys: Keys
-    mapped: set[str]  # labels of the label map that were met
+    met: set[str]  # labels as they came, where they are mapped
     rejected: list[tuple[int, str]]  # position in the task, reason
     overlapping: int
     blank: int
@@ -73,35 +77,48 @@ class Chunk(NamedTuple):
     snapped: int  # spans that were widened to whole words
 
 
-def stage(sources: Sequence[Source], folder: Path, label_map: dict[str, str], snap_words: bool = False) -> Staged:
+def stage(
+    sources: Sequence[Source],
+    folder: Path,
+    label_map: dict[str, str],
+    tag_names: TagNames = (),
+    snap_words: bool = False,
+) -> Staged:
     """Read, tokenise and align all rows; rows that cannot be right go to rejected.jsonl, for its owner's eyes. With
     `snap_words` spans that cut a word are widened to whole words."""
     staged = Staged(folder / "staged")
     rejected_path = folder / "rejected.jsonl"
     rejected_path.touch(mode=0o600)
+    prepare_one = partial(prepare_chunk, label_map=label_map, tag_names=tag_names, snap_words=snap_words)
     with rejected_path.open("w", encoding="utf-8") as rejected, SplitWriter(staged.folder) as writer:
-        for task, chunk in parallel_map(
-            partial(prepare_chunk, label_map=label_map, snap_words=snap_words), tasks(sources)
-        ):
+        for task, chunk in parallel_map(prepare_one, tasks(sources)):
             new_ids = np.array([staged.label_ids.setdefault(label, len(staged.label_ids)) for label in chunk.labels])
+            check_labels(staged.label_ids, f"{task.source}: ")
             append_relabelled(writer, chunk.rows, new_ids)
             staged.keys.append(chunk.keys)
             staged.span_hashes.append(quick_span_hashes(chunk.rows.spans, chunk.rows.span_counts))
-            staged.mapped |= chunk.mapped
+            staged.met |= chunk.met
             staged.overlapping += chunk.overlapping
             staged.blank += chunk.blank
             staged.cutting += chunk.cutting
             staged.snapped += chunk.snapped
             for position, reason in chunk.rejected:
-                number, line = task.lines[position]
-                staged.rejected[reason] += 1
-                if reason == NOT_UTF8 and not staged.advice:
-                    staged.advice = f"; {task.source} is {NOT_UTF8}{advice(task.source, line)}"
-                staged.first_rejected = staged.first_rejected or f"{task.source} line {number}: {reason}"
-                raw = line.decode("utf-8", "replace").rstrip("\r\n")
-                record = {"file": task.source, "line": number, "reason": reason, "row": raw}
-                rejected.write(json.dumps(record, ensure_ascii=False) + "\n")
+                rejected.write(json.dumps(reject(staged, task, position, reason), ensure_ascii=False) + "\n")
     return staged
+
+
+def reject(staged: Staged, task: Task, position: int, reason: str) -> dict:
+    """Count a refused row of a task; its record in rejected.jsonl."""
+    place, line = task.lines[position]
+    staged.rejected[reason] += 1
+    if reason in SET_ASIDE:
+        staged.set_aside += 1
+    else:
+        staged.first_rejected = staged.first_rejected or f"{where(task.source, place)}: {reason}"
+    if reason == NOT_UTF8 and not staged.advice:
+        staged.advice = f"; {task.source} is {NOT_UTF8}{advice(task.source, line)}"
+    raw = line.decode("utf-8", "replace").rstrip("\r\n")
+    return {"file": task.source, "line": place, "reason": reason, "row": raw}
 
 
 def tasks(sources: Sequence[Source]) -> Iterator[Task]:
@@ -114,11 +131,11 @@ def tasks(sources: Sequence[Source]) -> Iterator[Task]:
                 yield Task(source.name, source.language, some)
 
 
-def prepare_chunk(task: Task, label_map: dict[str, str], snap_words: bool = False) -> Chunk:
+def prepare_chunk(task: Task, label_map: dict[str, str], tag_names: TagNames = (), snap_words: bool = False) -> Chunk:
     """Parse, rename, tokenise and align the lines of a task."""
-    rows, mapped, rejected = parse_lines(task, label_map)
+    rows, met, rejected = parse_lines(task, label_map, tag_names)
     aligned, labels, cutting = align([*rows.values()])
-    if misread_rows := find_misread(task, rows, cutting):
+    if misread_rows := find_misread(task, rows, cutting, tag_names):
         rows = {position: row for position, row in rows.items() if position not in misread_rows}
         aligned, labels, cutting = align([*rows.values()])
     snapped = 0
@@ -129,7 +146,7 @@ def prepare_chunk(task: Task, label_map: dict[str, str], snap_words: bool = Fals
         rows=aligned,
         labels=labels,
         keys=keys_of(rows.values()),
-        mapped=mapped,
+        met=met,
         rejected=sorted((rejected | misread_rows).items()),
         overlapping=sum(row.overlapping for row in rows.values()),
         blank=sum(row.blank for row in rows.values()),
@@ -138,23 +155,25 @@ def prepare_chunk(task: Task, label_map: dict[str, str], snap_words: bool = Fals
     )
 
 
-def parse_lines(task: Task, label_map: dict[str, str]) -> tuple[dict[int, Row], set[str], dict[int, str]]:
-    """Position in the task → row, with its labels as the map calls them; which labels of the map were met; position →
-    why it was refused."""
+def parse_lines(
+    task: Task, label_map: dict[str, str], tag_names: TagNames
+) -> tuple[dict[int, Row], set[str], dict[int, str]]:
+    """Position in the task → row, with its labels as the map calls them; which labels were met, where there is a map;
+    position → why it was refused."""
     rows: dict[int, Row] = {}
-    mapped: set[str] = set()
+    met: set[str] = set()
     rejected: dict[int, str] = {}
     for position, (_, line) in enumerate(task.lines):
         try:
-            row = parse_row(line, task.language)
+            row = parse_row(line, task.language, tag_names)
         except RowError as error:
             rejected[position] = str(error)
             continue
         if label_map:
-            mapped.update(label for _, _, label in row.spans if label in label_map)
+            met.update(label for _, _, label in row.spans)
             row = renamed(row, label_map)
         rows[position] = row
-    return rows, mapped, rejected
+    return rows, met, rejected
 
 
 def renamed(row: Row, label_map: dict[str, str]) -> Row:
@@ -163,11 +182,11 @@ def renamed(row: Row, label_map: dict[str, str]) -> Row:
     return row._replace(spans=[span for span in named if span[2] != OUTSIDE])
 
 
-def find_misread(task: Task, rows: dict[int, Row], cutting: np.ndarray) -> dict[int, str]:
+def find_misread(task: Task, rows: dict[int, Row], cutting: np.ndarray, tag_names: TagNames) -> dict[int, str]:
     """Position → why a row with spans that cut words must be refused after all; `cutting` [rows] counts such spans."""
     positions = list(rows)
     doubtful = [positions[i] for i in np.flatnonzero(cutting) if not rows[positions[i]].text.isascii()]
-    reasons = {position: misread(task.lines[position][1]) for position in doubtful}
+    reasons = {position: misread(task.lines[position][1], tag_names) for position in doubtful}
     return {position: reason for position, reason in reasons.items() if reason}
 
 
@@ -220,10 +239,12 @@ def append_relabelled(writer: SplitWriter, rows: Rows, new_ids: np.ndarray) -> N
 
 def check_rejected(staged: Staged, limit: float) -> None:
     rejected = sum(staged.rejected.values())
-    rows = staged.accepted + rejected
+    rows, wrong = staged.accepted + rejected, rejected - staged.set_aside
     if not rows:
         raise UserError("the input holds no rows")
-    if rejected / rows > limit or not staged.accepted:
+    if not staged.accepted and not wrong:
+        raise UserError(f"all {rows} rows were left out by their annotators ({', '.join(staged.rejected)})")
+    if wrong / rows > limit or not staged.accepted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in staged.rejected.most_common())
         first = f"the first is {staged.first_rejected}"
         raise UserError(
@@ -233,10 +254,13 @@ def check_rejected(staged: Staged, limit: float) -> None:
         )
 
 
+def check_labels(label_ids: dict[str, int], where: str = "") -> None:
+    if len(label_ids) > MAX_LABELS:
+        raise UserError(f"{where}{len(label_ids)} labels are more than {MAX_LABELS}: is the label field a value?")
+
+
 def sorted_labels(label_ids: dict[str, int]) -> tuple[list[str], np.ndarray]:
     """The labels with O first and the others sorted, and the new id of each old id."""
-    if len(label_ids) > MAX_LABELS:
-        raise UserError(f"{len(label_ids)} labels are more than {MAX_LABELS}: is the label field a value?")
     labels = [OUTSIDE, *sorted(set(label_ids) - {OUTSIDE})]
     new_ids = np.zeros(len(labels), dtype=np.int64)
     new_ids[[label_ids[label] for label in labels]] = np.arange(len(labels))

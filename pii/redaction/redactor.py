@@ -10,7 +10,8 @@ import numpy as np
 
 from pii.common import UserError
 from pii.corpus import tekken
-from pii.corpus.rows import OUTSIDE, warn_unused
+from pii.corpus.label_maps.maps import warn_unused
+from pii.corpus.rows import OUTSIDE
 from pii.device import choose_device
 from pii.redaction.detect import Found, detect
 from pii.redaction.replacements import MODEL, Replacer, Span

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pii.common import UserError
-from pii.corpus.rows import OUTSIDE, read_label_map, warn_unused
+from pii.corpus.label_maps.maps import read_label_map, warn_unused
+from pii.corpus.rows import OUTSIDE
 from pii.corpus.spans import JoinedText
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import make_windows

@@ -15,18 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pii.common import UserError
-from pii.corpus import rows
-from pii.corpus.rows import (
-    BYTE_ORDER_MARK,
-    RowError,
-    Source,
-    checked_spans,
-    parse_notation,
-    parse_row,
-    read_label_map,
-    skeleton,
-    without_overlaps,
-)
+from pii.corpus.formats.fields import RowError, parse_notation
+from pii.corpus.label_maps.maps import read_label_map
+from pii.corpus.rows import checked_spans, parse_row, skeleton, without_overlaps
+from pii.corpus.sources import source
+from pii.corpus.sources.source import BYTE_ORDER_MARK, Source
 from pii.inputs import advice, likely_encoding
 
 TEXT = "Dear Mr Müller, your PIN is 1234."
@@ -250,7 +243,7 @@ MASK = {"value": "Dear", "start": 0, "end": 4, "label": "A"}
         ({"unmasked_text": "", "span_labels": []}, "no text"),
         ({"unmasked_text": ["Dear"], "span_labels": []}, "no text"),
         ({"unmasked_text": TEXT}, "no known form"),
-        ({"text": TEXT, "entities": []}, "no known form"),
+        ({"text": TEXT, "sentiment": []}, "no known form"),
         ({}, "no known form"),
     ],
 )
@@ -565,8 +558,8 @@ def test_what_is_nearly_a_list_is_refused_as_json_does(tmp_path, content):
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.json"])
 def test_a_row_or_a_list_without_end_is_one_line_that_names_it(tmp_path, monkeypatch, name):
     """A small archive can hold more than the memory."""
-    monkeypatch.setattr(rows, "LINE_BYTES", 1000)
-    monkeypatch.setattr(rows, "LIST_BYTES", 1000)
+    monkeypatch.setattr(source, "LINE_BYTES", 1000)
+    monkeypatch.setattr(source, "LIST_BYTES", 1000)
     start = b"[" if name == "rows.json" else LINES[0] + b"\n"
     content = start + b'"' + b"x" * 5000
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)

@@ -136,9 +136,9 @@ def litecoin(address: str) -> bool:
 
 
 def ethereum(address: str) -> bool:
-    """EIP-55: the case of each letter is a bit of the address's Keccak-256. Of one case it proves nothing."""
+    """EIP-55: the case of each letter is a bit of the address's Keccak-256."""
     digits = address[2:]
-    if digits in (digits.lower(), digits.upper()) or not KECCAK:
+    if not KECCAK:
         return False
     from Crypto.Hash import keccak
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from pii.corpus.doubts.units import BYTES, UTF_16
-from pii.corpus.rows import RowError, misread, parse_row
+from pii.corpus.formats.fields import RowError
+from pii.corpus.rows import misread, parse_row
 from pii.corpus.staging import Task, prepare_chunk
 
 TEXT = "🙂 Ask Zoé about 👍🏽 Ann Lee."

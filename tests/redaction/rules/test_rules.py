@@ -113,6 +113,7 @@ def a_vin(rng: random.Random, fake: Faker) -> str:
     vin = "".join(rng.choice(letters) for _ in range(3)) + "".join(
         rng.choice(letters + string.digits) for _ in range(14)
     )
+    vin = vin[:13] + digits(rng, 4)  # as all are numbered
     return next(whole for check in "0123456789X" if checks.vin(whole := vin[:8] + check + vin[9:]))
 
 

@@ -1,0 +1,28 @@
+"""Lines of a text file that is no JSON, and its rows as JSON."""
+
+import io
+import json
+from collections.abc import Iterator
+
+from pii.common import UserError
+from pii.inputs import NOT_UTF8, advice
+
+
+def text_lines(file: io.BufferedReader, name: str, limit: int) -> Iterator[str]:
+    """Lines with their ends, of `limit` characters at most; what is not UTF-8 as lone surrogates. Raises UserError."""
+    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="\n")
+    for number, line in enumerate(iter(lambda: text.readline(limit + 1), ""), start=1):
+        if len(line) > limit:
+            raise UserError(f"{name} line {number} is longer than {limit} characters: cut the row")
+        yield line
+    text.detach()  # the file is the caller's to close
+
+
+def as_json(fields: dict, path: str, name: str, number: int) -> bytes:
+    """A row that begins at a line. UserError where its text was not UTF-8."""
+    text = json.dumps(fields, ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raw = text[max(0, error.start - 200) : error.start + 200].encode("utf-8", "surrogateescape")
+        raise UserError(f"{name} line {number} is {NOT_UTF8}{advice(path, raw)}") from None
