@@ -84,7 +84,10 @@ def fast_tokenizer() -> PreTrainedTokenizerFast:
     special token in a text is text, as for Tekken."""
     from tokenizers import processors
 
-    tokenizer = MistralConverter(str(tekken.load().path)).converted()
+    try:
+        tokenizer = MistralConverter(str(tekken.load().path)).converted()
+    except AttributeError:  # transformers 5.0 wants the ranks, not their file
+        raise UserError("this transformers cannot convert Tekken: pip install --upgrade transformers") from None
     bos = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tekken.load().bos_id)])
     tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), bos])
     return PreTrainedTokenizerFast(
