@@ -12,7 +12,7 @@ from pii.corpus.store import SPLITS, PreparedSplit
 from pii.heads.heads import PLAIN
 from pii.pages.report_page import commonest_confusions, write_report_page
 from pii.processes import Processes
-from pii.redaction.rules.effects import rule_effects, with_rules
+from pii.redaction.rules.effects import SplitRules, rule_effects
 from pii.redaction.rules.rules import MODES
 from pii.scoring import errors, metrics
 from pii.scoring.errors import short
@@ -54,33 +54,31 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
     if processes.rank:
         return
 
-    def judge_at(bias: float) -> Judged:
+    def judge_model(bias: float) -> Judged:
         tagged = tagger.decode(scores, np.diff(split.example_offsets), bias)
-        judged = judge(split, tagged, config["labels"], label_map, widened=arguments.whole_words)
-        return with_rules(judged, split, arguments.rules) if arguments.rules != "none" else judged
+        return judge(split, tagged, config["labels"], label_map, widened=arguments.whole_words)
 
     started = time.perf_counter()
-    judged = judge_at(0.0)
+    rules = SplitRules(split, arguments.rules)
+    of_model = judge_model(0.0)
+    judged = rules.add_to(of_model)
+    in_whole_words = arguments.whole_words or config["heads"][head]["tags"] != PLAIN
     report = {
         "run": path_text(arguments.run),
         "head": head,
         "data": path_text(arguments.data),
         "split": arguments.split,
         "rules": arguments.rules,
-        "spans": "documented"
-        if config["heads"][head]["tags"] == PLAIN and not arguments.whole_words
-        else "whole words",
+        "spans": "whole words" if in_whole_words else "documented",
         **figures_of(judged, config["labels"], tagger.calibration),
     }
     tell(report, arguments)
     if arguments.rules != "none":
-        tagged = tagger.decode(scores, np.diff(split.example_offsets))
-        without = judge(split, tagged, config["labels"], label_map, widened=arguments.whole_words)
-        print_rules(rule_effects(without, judged))
+        print_rules(rule_effects(of_model, judged))
     print(f"scored in {time.perf_counter() - started:.1f} s")
 
     def point_at(bias: float) -> dict:
-        return operating_point(bias, judge_at(bias).documents, len(judged.labels))
+        return operating_point(bias, rules.add_to(judge_model(bias)).documents, len(judged.labels))
 
     points = []
     if arguments.target_recall:

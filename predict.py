@@ -137,9 +137,8 @@ def redact_files(arguments: argparse.Namespace) -> None:
     with RejectedWriter(arguments.rejected) as rejected:
         for sources, output in jobs:
             with (
-                result_writer(
-                    output, arguments
-                ) as writer,  # takes its place after the vault, so that it can be restored
+                # the writer's file takes its place after the vault, so that it can be restored
+                result_writer(output, arguments) as writer,
                 Vault.create(arguments.vault) if arguments.vault else contextlib.nullcontext() as vault,
             ):
                 redactor = redactor or build_redactor(arguments, vault)

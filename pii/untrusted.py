@@ -28,19 +28,27 @@ def safe_join(folder: Path, *names: str) -> Path:
     return path
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, unique_keys: bool = False) -> Any:
     """What a JSON file holds. Raises OSError, or ValueError where it holds no JSON or more than a file of ours can:
-    lone surrogates, more than JSON_LEVELS lists in lists, more than JSON_BYTES bytes."""
+    lone surrogates, more than JSON_LEVELS lists in lists, more than JSON_BYTES bytes; with `unique_keys` also where an
+    object has a key twice."""
     if path.stat().st_size > JSON_BYTES:
         raise ValueError("too large")
     try:
-        value = json.loads(decoded(path.read_bytes(), str(path)))
+        hook = without_repeats if unique_keys else None
+        value = json.loads(decoded(path.read_bytes(), str(path)), object_pairs_hook=hook)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deep") from None
     if is_deeper(value, JSON_LEVELS):
         raise ValueError("nested too deep")
     return value
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key twice")
+    return dict(pairs)
 
 
 def is_deeper(value: object, levels: int) -> bool:

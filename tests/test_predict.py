@@ -766,5 +766,9 @@ def test_documents_on_which_two_heads_disagree_come_first(trained, tmp_path):
     assert redactor.head == "documented"
     for (text, spans, others), alone in zip(redactor.opinions(TEXTS), redactor.spans(TEXTS), strict=True):
         assert (spans, others) == (alone, []) and text in TEXTS
+    reads = []
+    redactor.tagger.reader.backbone.register_forward_hook(lambda *_: reads.append(1))
+    assert len([*redactor.spans([TEXT])]) == 1 and [*redactor.opinions([TEXT])]
+    assert len(reads) == 2  # one for each call: the heads share a pass
     [(_, _, others)] = Redactor(trained, device="cpu", second_opinion=True).opinions([TEXT])
     assert others is None

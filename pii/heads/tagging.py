@@ -105,17 +105,43 @@ class Tagger:
         They are those of `decode`, but each sequence is decoded as soon as its scores are there: no text is so long
         that more of them are held than those of WINDOWS_A_CHUNK windows and a sequence.
         """
-        sequences = make_windows(offsets, SEQUENCE_TOKENS)
-        parts, held, begin = [], np.zeros((0, self.head.num_tags), np.float32), int(offsets[0])
-        for (scores,) in score_chunks([self], token_ids, windows, progress):
-            held = np.concatenate([held, scores])
-            end = begin + len(held)
-            ready = sequences[: np.searchsorted(sequences.stop, end, side="right")]
-            parts.append(self.decode_sequences(held[ready.tokens() - begin], ready, bias))
-            sequences = sequences[len(ready) :]
-            needed = int(sequences.start[0]) if len(sequences) else end
-            held, begin = held[needed - begin :], needed
-        return Tagged.of(parts)
+        [tagged] = predict_together([(self, bias)], token_ids, windows, offsets, progress)
+        return tagged
+
+
+class StreamedDecoding:
+    """Decodes the scores of one tagger as they come, some windows' at a time."""
+
+    def __init__(self, tagger: Tagger, bias: float, offsets: np.ndarray) -> None:
+        self.tagger, self.bias = tagger, bias
+        self.sequences = make_windows(offsets, SEQUENCE_TOKENS)
+        self.held, self.begin = np.zeros((0, tagger.head.num_tags), np.float32), int(offsets[0])
+        self.parts: list[Tagged] = []
+
+    def add(self, scores: np.ndarray) -> None:
+        """[tokens, tags] of the next tokens; scores that no sequence needs any more are let go."""
+        self.held = np.concatenate([self.held, scores])
+        end = self.begin + len(self.held)
+        ready = self.sequences[: np.searchsorted(self.sequences.stop, end, side="right")]
+        self.parts.append(self.tagger.decode_sequences(self.held[ready.tokens() - self.begin], ready, self.bias))
+        self.sequences = self.sequences[len(ready) :]
+        needed = int(self.sequences.start[0]) if len(self.sequences) else end
+        self.held, self.begin = self.held[needed - self.begin :], needed
+
+
+def predict_together(
+    taggers: Sequence[tuple[Tagger, float]],
+    token_ids: np.ndarray,
+    windows: Windows,
+    offsets: np.ndarray,
+    progress: Callable[[int], object] = lambda tokens: None,
+) -> list[Tagged]:
+    """`Tagger.predict` of several taggers, each with its bias, that share a reader: the backbone reads once."""
+    decodings = [StreamedDecoding(tagger, bias, offsets) for tagger, bias in taggers]
+    for scores in score_chunks([tagger for tagger, _ in taggers], token_ids, windows, progress):
+        for decoding, own in zip(decodings, scores, strict=True):
+            decoding.add(own)
+    return [Tagged.of(decoding.parts) for decoding in decodings]
 
 
 def score_chunks(

@@ -15,7 +15,7 @@ from pii.corpus.spans import OUTSIDE_ID, JoinedText, in_word, starts_of, token_c
 from pii.corpus.tekken import Tekken
 from pii.corpus.windows import make_windows
 from pii.heads.calibration import calibrated
-from pii.heads.tagging import Tagged, Tagger, span_scores, spans_of
+from pii.heads.tagging import Tagged, Tagger, predict_together, span_scores, spans_of
 from pii.redaction.folding import folded
 
 PIECE = 500_000  # characters that are tokenised or decoded at once
@@ -56,11 +56,30 @@ def detect(
     Read one text's spans before you ask for the next text's: they are made as they are read, since those of a long text
     take more memory than all else.
     """
+    [found] = detect_together([(tagger, bias)], tokenizer, texts, max_length)
+    return found
+
+
+def detect_together(
+    taggers: Sequence[tuple[Tagger, float]], tokenizer: Tekken, texts: Sequence[str], max_length: int
+) -> list[Iterator[Iterator[Found]]]:
+    """`detect` by several taggers, each with its bias, that share a reader."""
     tokens = tokenise(tokenizer, texts)
-    tagged = tagger.predict(tokens.token_ids, make_windows(tokens.offsets, max_length), tokens.offsets, bias)
-    parts = slabs(quiet_cuts(texts, tokens, tagged.label_ids))
-    found = (pair for slab in parts for pair in decode(texts, tokens, tagged, slab, tagger.calibration))
-    return by_text(found, len(texts))
+    windows = make_windows(tokens.offsets, max_length)
+    views = []
+    for (tagger, _), tagged in zip(
+        taggers, predict_together(taggers, tokens.token_ids, windows, tokens.offsets), strict=True
+    ):
+        views.append(by_text(spans_in(texts, tokens, tagged, tagger.calibration), len(texts)))
+    return views
+
+
+def spans_in(
+    texts: Sequence[str], tokens: Tokens, tagged: Tagged, calibration: Sequence[float] | None
+) -> Iterator[tuple[int, Found]]:
+    """(text index, span) of all texts, in order."""
+    for slab in slabs(quiet_cuts(texts, tokens, tagged.label_ids)):
+        yield from decode(texts, tokens, tagged, slab, calibration)
 
 
 def by_text(found: Iterable[tuple[int, Found]], num_texts: int) -> Iterator[Iterator[Found]]:

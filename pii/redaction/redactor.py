@@ -13,7 +13,7 @@ from pii.corpus import tekken
 from pii.corpus.label_maps.maps import warn_unused
 from pii.corpus.rows import OUTSIDE
 from pii.device import choose_device
-from pii.redaction.detect import Found, detect
+from pii.redaction.detect import Found, detect, detect_together
 from pii.redaction.replacements import MODEL, Replacer, Span
 from pii.redaction.rules.checks import STDNUM
 from pii.redaction.rules.policy import Policy, read_policy
@@ -108,19 +108,16 @@ class Redactor:
         """Each text with its spans, for those who need no list of millions: read them before the next text's."""
         for group in self._groups(texts):
             found = detect(self.tagger, self.tokenizer, group, self.max_length, self.bias)
-            for text, spans in zip(group, found, strict=True):
-                yield text, self.rulebook.apply(text, self._wanted(spans, text.startswith(BOM)))
+            yield from zip(group, self._spans(group, found), strict=True)
 
     def opinions(self, texts: Iterable[str]) -> Iterator[tuple[str, list[Span], list[Span] | None]]:
         """Each text with its spans and those of the run's other head, None where it has no other or none was asked for
         (`second_opinion`)."""
+        taggers = [(self.tagger, self.bias), *((other, 0.0) for other in self.others)]
         for group in self._groups(texts):
-            views: list[list[list[Span]]] = []
-            for tagger, bias in ((self.tagger, self.bias), *((other, 0.0) for other in self.others)):
-                found = detect(tagger, self.tokenizer, group, self.max_length, bias)
-                pairs = zip(group, found, strict=True)
-                views.append([list(self._wanted(spans, text.startswith(BOM))) for text, spans in pairs])
-            yield from zip(group, views[0], views[1] if self.others else [None] * len(group), strict=True)
+            found = detect_together(taggers, self.tokenizer, group, self.max_length)
+            own, *others = [[list(spans) for spans in self._spans(group, view)] for view in found]
+            yield from zip(group, own, others[0] if others else [None] * len(group), strict=True)
 
     def replace(self, text: str, spans: Iterable[Span]) -> str:
         """The text with these spans replaced."""
@@ -151,6 +148,11 @@ class Redactor:
                 group, characters = [], 0
         if group:
             yield group
+
+    def _spans(self, texts: Sequence[str], found: Iterable[Iterable[Found]]) -> Iterator[Iterator[Span]]:
+        """Of each text: what the model found of the wanted, and with it what the rules and lists say."""
+        for text, spans in zip(texts, found, strict=True):
+            yield self.rulebook.apply(text, self._wanted(spans, text.startswith(BOM)))
 
     def _wanted(self, found: Iterable[Found], has_bom: bool) -> Iterator[Span]:
         """Those of the wanted labels, under their new names, whose score is high enough; without a byte order mark,

@@ -6,13 +6,13 @@ import re
 import numpy as np
 
 from pii.corpus.doubts.cuts import cutting_spans, inside_words, read
-from pii.corpus.spans import JoinedText
+from pii.corpus.spans import WHITE_SPACE, JoinedText
 
 PAIRS = dict(zip("([{<«“‘„‹", ")]}>»”’“›", strict=True)) | {'"': '"', "'": "'"}
 OPENING, CLOSING = {*PAIRS}, {*PAIRS.values()}
 INVISIBLE = "\u200b\u2060\ufeff"  # beside what str.isspace knows
 ENCLOSING = np.array(sorted(map(ord, OPENING | CLOSING)), dtype=np.uint32)
-EMPTY = np.array([*map(ord, INVISIBLE), *(p for p in range(0x3001) if chr(p).isspace())], dtype=np.uint32)
+EMPTY = np.append(WHITE_SPACE, np.array([*map(ord, INVISIBLE)], dtype=np.uint32))
 LINE_BREAKS = np.array([0xA, 0xB, 0xC, 0xD, 0x85, 0x2028, 0x2029], dtype=np.uint32)
 QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")  # and no apostrophe
 NEAR = 500  # characters on a side in which the other bracket or quote is sought

@@ -12,9 +12,8 @@ INSIDE = re.compile(r"[-.@_/&+]?\w|[\u0300-\u036f]")  # what goes on behind a va
 BEFORE = re.compile(r"\w[-.@_/&+]?$")
 ONE_WORD = re.compile(r"[^\W\d_]+(?:[-'’.][^\W\d_]+)*")
 FEWEST_LETTERS, FEWEST_MIXED = 3, 5  # characters of a value, of one with digits: a short number means many things
-FEWEST_SHARED = (
-    5  # single words that two labels share, from which on it is their manner, as of first names and surnames
-)
+# single words that two labels share, from which on it is their manner, as of first names and surnames
+FEWEST_SHARED = 5
 SELDOM, SELDOM_SHARE = 2, 1 / 3  # the exception: so many places, or so many for each as a value mostly is
 
 Labels = Mapping[str, Counter]  # value → how often it has each label

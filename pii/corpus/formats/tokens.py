@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pii.common import UserError
 from pii.corpus.formats.fields import Found, RowError, string_of
+from pii.inputs import decoded
 from pii.untrusted import read_json
 
 TagNames = Sequence[str]
@@ -140,7 +141,7 @@ def read_tag_names(path: Path) -> list[str]:
     except UserError:
         raise
     except json.JSONDecodeError:
-        names = path.read_text(encoding="utf-8-sig").split()
+        names = decoded(path.read_bytes(), str(path)).split()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the tag names {path}: {type(error).__name__}") from None
     if isinstance(names, dict):

@@ -1,43 +1,54 @@
 """What rules add to a model's predictions, and what they cost: for evaluate.py."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
 from pii.corpus.store import PreparedSplit
 from pii.redaction.replacements import Span
+from pii.redaction.rules.joining import joined
 from pii.redaction.rules.rulebook import RULE_LABELS, Rulebook
 from pii.scoring import metrics
 from pii.scoring.judge import Judged
 
 
-def with_rules(judged: Judged, split: PreparedSplit, mode: str) -> Judged:
-    """The same documents with what predict.py's rules of this mode find. Tokens keep what the model said of them.
+class SplitRules:
+    """What predict.py's rules of a mode say of a split's texts: read once, for predictions at any bias."""
 
-    Labels that only rules know are appended to the judged ones.
-    """
-    labels = [*judged.labels, *sorted(RULE_LABELS - {*judged.labels})]
-    number, rulebook = {label: i for i, label in enumerate(labels)}, Rulebook(mode)
-    documents, first = judged.documents, 0
-    spans: list[tuple[int, int, int]] = []
-    scores: list[float] = []
-    counts = []
-    for text, count in zip(texts_of(split), documents.predicted_counts.tolist(), strict=True):
-        rows = zip(
-            documents.predicted[first : first + count].tolist(),
-            judged.scores[first : first + count].tolist(),
-            strict=True,
+    def __init__(self, split: PreparedSplit, mode: str) -> None:
+        rulebook = Rulebook(mode)
+        self.split, self.said = split, [] if rulebook.is_empty else [rulebook.read(text) for text in texts_of(split)]
+
+    def add_to(self, judged: Judged) -> Judged:
+        """The same documents with what the rules find; without rules the same. Tokens keep what the model said of them.
+
+        Labels that only rules know are appended to the judged ones.
+        """
+        if not self.said:
+            return judged
+        labels = [*judged.labels, *sorted(RULE_LABELS - {*judged.labels})]
+        number = {label: i for i, label in enumerate(labels)}
+        spans: list[tuple[int, int, int]] = []
+        scores: list[float] = []
+        counts = []
+        for text, model, said in zip(texts_of(self.split), model_spans(judged), self.said, strict=True):
+            found = list(joined(text, model, said))
+            spans += [(span.start, span.end, number[span.label]) for span in found]
+            scores += [span.score for span in found]
+            counts.append(len(found))
+        documents = judged.documents._replace(
+            predicted=np.array(spans, np.int32).reshape(-1, 3), predicted_counts=np.array(counts, np.int64)
         )
-        model = [Span(start, end, labels[label], score) for (start, end, label), score in rows]
-        found = list(rulebook.apply(text, model))
-        spans += [(span.start, span.end, number[span.label]) for span in found]
-        scores += [span.score for span in found]
-        counts.append(len(found))
-        first += count
-    documents = documents._replace(
-        predicted=np.array(spans, np.int32).reshape(-1, 3), predicted_counts=np.array(counts, np.int64)
-    )
-    return judged._replace(documents=documents, labels=labels, scores=np.array(scores))
+        return judged._replace(documents=documents, labels=labels, scores=np.array(scores))
+
+
+def model_spans(judged: Judged) -> Iterator[list[Span]]:
+    """The predicted spans of each document."""
+    documents = judged.documents
+    rows = zip(documents.predicted.tolist(), judged.scores.tolist(), strict=True)
+    for count in documents.predicted_counts.tolist():
+        yield [Span(start, end, judged.labels[label], score) for (start, end, label), score in islice(rows, count)]
 
 
 def texts_of(split: PreparedSplit) -> Iterator[str]:

@@ -5,32 +5,42 @@ proven ones, then the model, then what has only the form of personal data.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from pii.redaction.replacements import Span
-from pii.redaction.rules.rules import PROVEN_SCORE
+
+ALLOWED = ""  # the label of what stays in the text
 
 
-def joined(
-    text: str,
-    model: Iterable[Span],
-    proven: Iterable[Span] = (),
-    forms: Iterable[Span] = (),
-    denied: Iterable[Span] = (),
-    allowed: Iterable[tuple[int, int]] = (),
-) -> Iterator[Span]:
-    """Each of the arguments is sorted and without overlaps. The model's spans are read as they are needed."""
-    certain = whole_first(list(denied), list(proven))
-    spans = beside(text, forms, beside(text, model, certain))
-    return without(text, spans, list(allowed))
+class Said(NamedTuple):
+    """What rules and lists say of a text: each part sorted and without overlaps."""
+
+    proven: Sequence[Span] = ()
+    forms: Sequence[Span] = ()
+    denied: Sequence[Span] = ()
+    allowed: Sequence[tuple[int, int, str]] = ()  # start, end, whatever
 
 
-def whole_first(denied: list[Span], proven: list[Span]) -> Iterator[Span]:
-    """Denied and proven values: a proven one is never cut, but gives way to a denied one that holds all of it."""
-    starts = [span.start for span in denied]
-    holders = ((span, bisect_right(starts, span.start)) for span in proven)
-    kept = [span for span, after in holders if not after or denied[after - 1].end < span.end]
-    return beside("", denied, kept, keep_all=True)
+def joined(text: str, model: Iterable[Span], said: Said) -> Iterator[Span]:
+    """The model's spans, sorted and without overlaps and read as they are needed, with what rules and lists say.
+
+    A proven value is never cut: it gives way only to a denied or allowed one that holds all of it.
+    """
+    allowed = [Span(start, end, ALLOWED, 1.0) for start, end, _ in said.allowed]
+    proven = not_within(not_within(said.proven, said.denied), allowed)
+    spans = beside(text, model, beside("", said.denied, proven, keep_all=True))
+    spans = beside(text, said.forms, spans)
+    stays = list(beside("", allowed, proven, keep_all=True))  # all that is left of it beside proven values
+    spans = beside(text, spans, [span for span in stays if span.label == ALLOWED])
+    return (span for span in spans if span.label != ALLOWED)
+
+
+def not_within(spans: Sequence[Span], holders: Sequence[Span]) -> list[Span]:
+    """The spans that no single holder holds all of."""
+    starts = [holder.start for holder in holders]
+    before = ((span, bisect_right(starts, span.start)) for span in spans)
+    return [span for span, after in before if not after or holders[after - 1].end < span.end]
 
 
 def beside(text: str, weak: Iterable[Span], strong: Iterable[Span], keep_all: bool = False) -> Iterator[Span]:
@@ -39,52 +49,28 @@ def beside(text: str, weak: Iterable[Span], strong: Iterable[Span], keep_all: bo
     strong = iter(strong)
     ahead, reach = next(strong, None), 0
     for span in weak:
-        place, rests = max(span.start, reach), []
+        place = max(span.start, reach)
         while ahead is not None and ahead.start < span.end:
-            if place < ahead.start:
-                rests.append((place, ahead.start))
-            yield from pieces(text, span, rests, keep_all)
-            rests = []
+            yield from rest(text, span, place, ahead.start, keep_all)
             yield ahead
             reach = ahead.end
             place, ahead = max(place, reach), next(strong, None)
-        if place < span.end:
-            yield from pieces(text, span, [(place, span.end)], keep_all)
+        yield from rest(text, span, place, span.end, keep_all)
     if ahead is not None:
         yield ahead
     yield from strong
 
 
-def pieces(text: str, span: Span, rests: Iterable[tuple[int, int]], keep_all: bool = False) -> Iterator[Span]:
-    """What is left of a span, without white space and punctuation at new edges."""
-    for start, end in rests:
-        if (start, end) == span[:2] or keep_all:
-            yield span._replace(start=start, end=end)
-            continue
-        while start < end and start != span.start and not text[start].isalnum():
-            start += 1
-        while start < end and end != span.end and not text[end - 1].isalnum():
-            end -= 1
-        if any(character.isalnum() for character in text[start:end]):
-            yield span._replace(start=start, end=end)
-
-
-def without(text: str, spans: Iterable[Span], allowed: list[tuple[int, int]]) -> Iterator[Span]:
-    """What the allowed ranges leave of the spans; a proven value gives way only to one that holds all of it."""
-    first = 0
-    for span in spans:
-        while first < len(allowed) and allowed[first][1] <= span.start:
-            first += 1
-        place, rests, index = span.start, [], first
-        whole = False
-        while index < len(allowed) and allowed[index][0] < span.end:
-            start, end = allowed[index]
-            whole |= start <= span.start and span.end <= end
-            if place < start:
-                rests.append((place, start))
-            place, index = max(place, end), index + 1
-        if place < span.end:
-            rests.append((place, span.end))
-        if span.source.startswith("rule:") and span.score == PROVEN_SCORE:
-            rests = [] if whole else [(span.start, span.end)]
-        yield from pieces(text, span, rests)
+def rest(text: str, span: Span, start: int, end: int, keep_all: bool) -> Iterator[Span]:
+    """The part of a span from `start` to `end`, if there is one: without white space and punctuation at new edges."""
+    if start >= end:
+        return
+    if (start, end) == span[:2] or keep_all:
+        yield span._replace(start=start, end=end)
+        return
+    while start < end and start != span.start and not text[start].isalnum():
+        start += 1
+    while start < end and end != span.end and not text[end - 1].isalnum():
+        end -= 1
+    if any(character.isalnum() for character in text[start:end]):
+        yield span._replace(start=start, end=end)

@@ -1,20 +1,25 @@
 """A user's own lists: values that are never redacted, values that always are, and patterns of their own labels."""
 
-import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import regex
 
 from pii.common import UserError
+from pii.corpus.formats.searched import is_whole as is_whole_word
 from pii.corpus.spans import in_word
 from pii.inputs import decoded
+from pii.untrusted import read_json
 
 LISTED = "LISTED"  # the label of a denied value that has none
 TOKEN = regex.compile(r"\w+|[^\w\s]")
 SECONDS, CHARACTERS_A_SECOND = 1.0, 1_000_000  # that a pattern may take for a document
+
+
+Placed = TypeVar("Placed", bound=tuple)  # (start, end, ...)
 
 
 class ValueList:
@@ -47,15 +52,16 @@ class ValueList:
                 label = values.get(read[start:end])
                 if label is not None and is_whole(read, start, end):
                     reach = end
-                    yield (start, end, label) if places is None else (places[start], places[end - 1] + 1, label)
+                    if places is not None:
+                        start, end = places[start], after(text, places[end - 1])
+                    yield start, end, label
                     break
 
 
 def is_whole(text: str, start: int, end: int) -> bool:
     """Whether words begin and end there: a letter beside a digit is no border here, unlike where spans are widened."""
-    left = start == 0 or not (text[start - 1].isalnum() and text[start].isalnum())
-    right = end == len(text) or not (text[end - 1].isalnum() and text[end].isalnum())
-    return left and right and not (start > 0 and in_word(text, start)) and not (end < len(text) and in_word(text, end))
+    cuts = (start > 0 and in_word(text, start)) or (end < len(text) and in_word(text, end))
+    return is_whole_word(text, start, end) and not cuts
 
 
 def fold(text: str) -> tuple[str, list[int]]:
@@ -73,6 +79,14 @@ def fold(text: str) -> tuple[str, list[int]]:
                 characters.append(part)
                 places.append(place)
     return "".join(characters), places
+
+
+def after(text: str, place: int) -> int:
+    """Where the character ends that stands at a place, with the accents that follow it."""
+    end = place + 1
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return end
 
 
 class Patterns:
@@ -93,11 +107,17 @@ class Patterns:
                 raise UserError(
                     f"the pattern {pattern.pattern!r} takes more than {limit:.0f} s for a text: make it simpler"
                 ) from None
-        reach = 0
-        for start, end, label in sorted(found, key=lambda value: (value[0], -value[1])):
-            if start >= reach:
-                reach = end
-                yield start, end, label
+        yield from first_come(found)
+
+
+def first_come(spans: Iterable[Placed]) -> list[Placed]:
+    """Sorted and without overlaps: of those at one place the longest, from left to right. A span is a tuple that begins
+    with its start and its end."""
+    kept: list[Placed] = []
+    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not kept or span[0] >= kept[-1][1]:
+            kept.append(span)
+    return kept
 
 
 def compiled(pattern: str) -> regex.Pattern:
@@ -142,8 +162,8 @@ def labelled_patterns(given: object, where: str) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     if isinstance(given, Mapping):
         for label, patterns in given.items():
-            patterns = patterns if isinstance(patterns, str | list | tuple) else [patterns]
-            pairs += [(label, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
+            several = patterns if isinstance(patterns, list | tuple) else [patterns]
+            pairs += [(label, pattern) for pattern in several]
     if not isinstance(given, Mapping) or not all(isinstance(text, str) and text for pair in pairs for text in pair):
         raise UserError(f'{where} is no object of label to pattern, as {{"EMPLOYEEID": "EMP-[0-9]{{6}}"}}')
     return pairs
@@ -152,9 +172,9 @@ def labelled_patterns(given: object, where: str) -> list[tuple[str, str]]:
 def read_patterns(path: Path) -> list[tuple[str, str]]:
     """labelled_patterns of a JSON file. Raises UserError."""
     try:
-        given = json.loads(decoded(path.read_bytes(), str(path)))
+        given = read_json(path)
     except UserError:
         raise
-    except (ValueError, RecursionError):
+    except ValueError:
         given = None
     return labelled_patterns(given, str(path))

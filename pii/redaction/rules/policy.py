@@ -4,14 +4,13 @@
  "CREDITCARDNUMBER": {"replace": "mask:last4", "min_score": 0.2, "rules": true}}
 """
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pii.common import UserError
-from pii.inputs import decoded
 from pii.redaction.replacements import check_kind
+from pii.untrusted import read_json
 
 DEFAULT = "default"
 
@@ -70,15 +69,9 @@ def treatment_of(label: str, entry: Mapping[str, Any], where: str) -> Treatment:
 def read_policy(path: Path) -> Policy:
     """Raises UserError where the file is no policy."""
     try:
-        given = json.loads(decoded(path.read_bytes(), str(path)), object_pairs_hook=without_repeats)
+        given = read_json(path, unique_keys=True)
     except UserError:
         raise
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"{path} is no JSON object, or has a key twice") from None
     return Policy(given, str(path))
-
-
-def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError
-    return dict(pairs)

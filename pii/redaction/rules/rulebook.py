@@ -5,8 +5,17 @@ from pathlib import Path
 
 from pii.common import UserError
 from pii.redaction.replacements import Span
-from pii.redaction.rules.joining import joined
-from pii.redaction.rules.lists import LISTED, Patterns, ValueList, labelled_patterns, parted, read_list, read_patterns
+from pii.redaction.rules.joining import Said, joined
+from pii.redaction.rules.lists import (
+    LISTED,
+    Patterns,
+    ValueList,
+    first_come,
+    labelled_patterns,
+    parted,
+    read_list,
+    read_patterns,
+)
 from pii.redaction.rules.policy import Policy
 from pii.redaction.rules.rules import ADDRESSES, FORM_SCORE, NUMBERS, PROVEN_SCORE, check_mode, find
 
@@ -47,8 +56,10 @@ class Rulebook:
 
     def apply(self, text: str, model: Iterable[Span]) -> Iterator[Span]:
         """The model's spans of a text, sorted and without overlaps → with what the rules and lists say, likewise."""
-        if self.is_empty:
-            return iter(model)
+        return iter(model) if self.is_empty else joined(text, model, self.read(text))
+
+    def read(self, text: str) -> Said:
+        """What the rules and lists say of a text, whatever the model says."""
         proven: list[Span] = []
         forms: list[Span] = []
         for start, end, label, rule, certain in find(text, self.mode):
@@ -60,19 +71,10 @@ class Rulebook:
             [Span(*value, PROVEN_SCORE, "list:deny") for part in self.denied for value in part.find(text)]
             + [Span(*value, PROVEN_SCORE, "pattern") for value in self.patterns.find(text)]
         )
-        allowed = first_come([Span(*value, PROVEN_SCORE) for part in self.allowed for value in part.find(text)])
-        return joined(text, model, proven, forms, denied, [span[:2] for span in allowed])
+        allowed = first_come(value for part in self.allowed for value in part.find(text))
+        return Said(proven, forms, denied, allowed)
 
 
 def with_labels(entries: Mapping[str, str] | Iterable[str]) -> Iterable[tuple[str, str]]:
     """Values with their labels, LISTED where none are given."""
     return entries.items() if isinstance(entries, Mapping) else ((value, LISTED) for value in entries)
-
-
-def first_come(spans: list[Span]) -> list[Span]:
-    """Sorted and without overlaps: of those at one place the longest, from left to right."""
-    kept: list[Span] = []
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if not kept or span.start >= kept[-1].end:
-            kept.append(span)
-    return kept

@@ -23,6 +23,7 @@ def values_in(text: str, values: list[str], fold: bool = False) -> list[str]:
         ("ann Ann ANN", ["Ann"], True, ["ann", "Ann", "ANN"]),
         ("Élodie  Müller, elodie muller", ["Elodie Müller"], True, ["Élodie  Müller", "elodie muller"]),
         ("E\u0301lodie", ["Élodie"], True, ["E\u0301lodie"]),
+        ("Andre\u0301 est", ["André"], True, ["Andre\u0301"]),
         ("Ann\u0301 Ann", ["Ann"], False, ["Ann"]),  # not half of an accented letter
         ("straße STRASSE", ["Strasse"], True, ["straße", "STRASSE"]),
         ("A1 A12 12", ["A1", "12"], False, ["A1", "12"]),

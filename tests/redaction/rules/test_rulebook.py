@@ -123,3 +123,12 @@ def test_without_the_package_the_command_says_so_and_goes_on(command, tmp_path, 
 def test_a_path_may_be_used_for_each_list(tmp_path):
     Path(tmp_path / "allow").write_text("Ann\n")
     assert list(Rulebook(allow=tmp_path / "allow").apply("Ann", [Span(0, 3, "A", 1.0)])) == []
+
+
+@pytest.mark.parametrize("flags", [[], ["--uncertain", "9"]])
+def test_documents_to_correct_first_have_the_same_spans(command, tmp_path, flags, capsysbinary):
+    (tmp_path / "deny").write_text("Ann\tSTAFF\n")
+    (tmp_path / "a.txt").write_text(f"Ann pays with {CARD} today.")
+    command(tmp_path / "a.txt", "--output-format", "spans", "--deny", tmp_path / "deny", *flags)
+    spans = json.loads(capsysbinary.readouterr().out)["spans"]
+    assert {span.get("source") for span in spans} >= {"rule:card", "list:deny"}
