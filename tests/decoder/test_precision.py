@@ -74,27 +74,6 @@ def test_a_float8_linear_holds_the_weight_in_one_byte_with_a_scale_a_row():
     assert torch.equal(made.weight.float().abs().amax(dim=1), torch.full((16,), 448.0))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(24,), (3, 24), (2, 3, 24), (2, 0, 24)])
-def test_a_float8_linear_keeps_the_shape_and_dtype_of_its_input(dtype, shape):
-    product = Fp8Linear(a_linear(24, 7, bias=True).to(dtype))(some_activations(*shape).to(dtype))
-    assert product.shape == (*shape[:-1], 7) and product.dtype == dtype
-
-
-def test_rows_of_zeros_and_of_huge_or_tiny_numbers_stay_finite():
-    linear = a_linear(24, 6)
-    with torch.no_grad():
-        linear.weight[0] = 0
-        linear.weight[1] *= 1e30
-        linear.weight[2] *= 1e-30
-    x = some_activations(5, 24)
-    x[0], x[1] = 0, x[1] * 1e-30
-    x[2] *= 1e5
-    product = Fp8Linear(linear)(x)
-    assert product.isfinite().all()
-    assert (product[0] == 0).all() and (product[:, 0] == 0).all() and (product[2:, 3:] != 0).all()
-
-
 def test_activations_that_are_no_numbers_are_not_hidden():
     x = some_activations(3, 24)
     x[1, 5] = torch.nan
