@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import train
-from pii.common import Parser, UserError, check_output, path_text, positive_int, run, write_json
+from pii.common import Parser, UserError, path_text, positive_int, run
 from pii.corpus.spans import starts_of
 from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
 from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
@@ -30,6 +30,7 @@ from pii.decoder.precision import PRECISIONS, QUANTISED, backbone_dtype
 from pii.decoder.states import compile_layers
 from pii.device import choose_device, describe_device, device_name, peak_memory, set_threads
 from pii.heads.heads import DOCUMENTED, STRONG
+from pii.outputs import check_output, write_json
 from pii.processes import Processes
 from pii.training.config import TrainingConfig
 from pii.training.monitor import Monitor

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pii.common import Parser, UserError, check_output, positive_int, run
+from pii.common import Parser, UserError, positive_int, run
 from pii.corpus import tekken
 from pii.corpus.doubts.find import Doubt, find_doubts, find_more_doubts
 from pii.corpus.invariants import check_split
 from pii.corpus.roundtrip import Span, round_trip
 from pii.corpus.statistics import print_statistics, statistics
 from pii.corpus.store import SPLITS, PreparedSplit, Split, read_meta
+from pii.outputs import check_output
 from pii.pages.data_page import ROWS as PAGE_ROWS
 from pii.pages.data_page import write_data_page
 

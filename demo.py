@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from pii.common import Parser, UserError, check_output, positive_int, run
+from pii.common import Parser, UserError, positive_int, run
+from pii.outputs import check_output
 
 ROOT = Path(__file__).resolve().parent
 BACKBONE = "backbones/smollm2-tekken"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pii.common import Parser, UserError, check_output, fraction, path_text, run, write_json
+from pii.common import Parser, UserError, fraction, path_text, run
 from pii.corpus.label_maps.maps import SETS, label_map_path
 from pii.corpus.store import SPLITS, PreparedSplit
 from pii.heads.heads import PLAIN
+from pii.outputs import check_output, write_json
 from pii.pages.report_page import commonest_confusions, write_report_page
 from pii.processes import Processes
 from pii.redaction.rules.effects import SplitRules, rule_effects

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pii.common import Parser, UserError, check_output, clear_leftovers, fraction, positive_int, run
+from pii.common import Parser, UserError, fraction, positive_int, run
 from pii.corpus.label_maps.maps import SETS, label_map_path, read_label_map
 from pii.device import set_threads
 from pii.inputs import NOT_UTF8, PACKED, advice, shown
+from pii.outputs import check_output, clear_leftovers
 from pii.processes import Place, own_device
 from pii.progress import progress
 from pii.redaction.annotations.standoff import CONFIG

@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from pii.common import Parser, UserError, atomic_folder, fraction, positive_int, run, seed, write_json
+from pii.common import Parser, UserError, fraction, positive_int, run, seed
 from pii.corpus import tekken
 from pii.corpus.doubts.grouping import joined_keys
 from pii.corpus.formats.tokens import read_tag_names
@@ -22,6 +22,7 @@ from pii.corpus.staging import (
 )
 from pii.corpus.statistics import print_statistics, statistics
 from pii.corpus.store import FORMAT_VERSION, SPLITS, Split
+from pii.outputs import atomic_folder, write_json
 
 HUB_DATASET = "ai4privacy/pii-masking-200k"
 HUB_REVISION = "7c22e6816b8fc24b7781e9f4e22016c698842dd0"

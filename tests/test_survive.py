@@ -29,7 +29,7 @@ import predict
 import prepare
 import standin
 import train
-from pii import common
+from pii import common, outputs
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.test_standin import HIDDEN, source, source_tokenizer  # noqa: F401 (fixtures)
 from tests.test_train import DEPTH, MAX_LENGTH, raw_rows
@@ -311,7 +311,7 @@ def test_two_at_once_on_one_output_leave_it_whole_and_who_is_refused_is_told_in_
         place.reset()
 
         def attempt(patience: float = patience) -> tuple[int, str]:
-            common.PATIENCE = patience
+            outputs.PATIENCE = patience
             return outcome(place.run)
 
         with ThreadPoolExecutor(2) as pool:

@@ -25,7 +25,7 @@ from transformers import MistralModel
 import prepare
 import train
 from dataset import PIITokenDataset
-from pii import common
+from pii import common, outputs
 from pii.decoder import features
 from pii.heads.crf import Crf
 from pii.training import runs
@@ -643,7 +643,7 @@ def test_ctrl_c_leaves_an_older_run_whole_and_no_temporary_folder(command, older
 
 
 def test_ctrl_c_while_the_new_run_takes_the_older_ones_place_leaves_one_of_them_whole(command, older_run, monkeypatch):
-    monkeypatch.setattr(common, "exchanged", lambda *_: False)  # as where folders cannot be exchanged in one step
+    monkeypatch.setattr(outputs, "exchanged", lambda *_: False)  # as where folders cannot be exchanged in one step
     rename = Path.rename
 
     def interrupted(self, target):

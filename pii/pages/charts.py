@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pii.common import atomic_path
+from pii.outputs import atomic_path
 
 WIDTH = 400  # of the drawing's own units, which a page stretches: letters stay legible on a phone
 LEGEND_LINE = 14  # from one line of a legend to the next

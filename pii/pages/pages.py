@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from pii.common import atomic_path
+from pii.outputs import atomic_path
 
 FOLDER = Path(__file__).parent
 NUM_COLOURS = 6  # of page.css; a label keeps its own, and its name is always written

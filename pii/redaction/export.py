@@ -11,12 +11,13 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerFast
 from transformers.integrations.mistral import MistralConverter
 
-from pii.common import UserError, atomic_folder, check_output, check_unicode, write_json
+from pii.common import UserError
 from pii.corpus import tekken
 from pii.decoder.joint import separate_projections
 from pii.decoder.precision import QUANTISED
 from pii.heads.heads import DOCUMENTED, DocumentedHead
 from pii.heads.tagging import Tagger
+from pii.outputs import atomic_folder, check_output, check_unicode, write_json
 from pii.training.run_config import choose_head, read_config
 from pii.training.runs import load_run
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pii.common import UserError, atomic_path
+from pii.common import UserError
+from pii.outputs import atomic_path
 
 BRACKETED = re.compile(r"\[[^\[\]]+\]")  # every placeholder, and what looks like one
 NUMBERED = re.compile(r"\[[^\[\]]+_[0-9]+\]")

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from pii.common import UserError, atomic_path
+from pii.common import UserError
 from pii.inputs import is_gzip
+from pii.outputs import atomic_path
 from pii.redaction.json_rows import JsonRow, json_string
 from pii.redaction.records import BadRecord, CsvHeader, CsvRow, Record, terminator_of
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
-from pii.common import UserError, atomic_folder, atomic_path, path_text, write_json
+from pii.common import UserError, path_text
 from pii.corpus.store import PreparedSplit
 from pii.decoder.backbone import Backbone, check_vocabulary, load_backbone
 from pii.decoder.features import Reader
@@ -22,6 +22,7 @@ from pii.decoder.precision import backbone_dtype
 from pii.decoder.source import check_weights, folder_entry, locate, weight_checksums
 from pii.heads.heads import Head, build_head
 from pii.heads.tagging import Tagger
+from pii.outputs import atomic_folder, atomic_path, write_json
 from pii.pages.curves import write_curves
 from pii.processes import Processes
 from pii.training.plans import Plan

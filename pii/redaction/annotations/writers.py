@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from pii.common import UserError, atomic_folder
+from pii.common import UserError
+from pii.outputs import atomic_folder
 from pii.redaction.annotations import tasks
 from pii.redaction.annotations.columns import conll
 from pii.redaction.annotations.standoff import CONFIG, NAMES, ann, annotation_conf, document_name
