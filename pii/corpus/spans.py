@@ -250,7 +250,7 @@ def word_borders(points: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 def resolve_invisible(kinds: np.ndarray, starts: np.ndarray) -> None:
     """Give each MARK the kind of the character it belongs to, and each FORMAT that of the word it stands in, in place;
-    what belongs to nothing is OTHER."""
+    what belongs to nothing is OTHER, and so is what parts two regional indicators."""
     seen = kinds < MARK
     places = np.arange(len(kinds))
     before = np.maximum.accumulate(np.where(seen, places, -1))
@@ -261,7 +261,7 @@ def resolve_invisible(kinds: np.ndarray, starts: np.ndarray) -> None:
     left = np.where(has_before, kinds[before[hidden]], OTHER)
     right = np.where(has_after, kinds[np.minimum(after[hidden], len(kinds) - 1)], OTHER)
     inside = (kinds[hidden] == MARK) | (left == right)
-    kinds[hidden] = np.where(inside & (left != SPACE), left, OTHER)
+    kinds[hidden] = np.where(inside & (left != SPACE) & (left != FLAG), left, OTHER)
 
 
 @functools.cache

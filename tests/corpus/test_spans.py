@@ -453,6 +453,7 @@ PIECES = st.sampled_from([*"aéÉǅʼºⅧ1٣👩🏽🇫北'", "कि", *"\u03
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(PIECES | st.sampled_from(" \n"), max_size=8).map("".join), max_size=4))
+@example(["🇫\u0301🇫", "🇫\u00ad🇫🇷"])
 def test_word_borders_are_those_of_a_plain_loop_alone_and_beside_other_texts(texts):
     assume(not any(regex.search(r"[\s\u200b][\p{M}\p{EMod}\u200c\u200d]", text) for text in texts))  # marks of nothing
     joined = spans.JoinedText.of(texts)
