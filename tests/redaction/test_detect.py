@@ -375,6 +375,21 @@ class Scripted:
         return Tagged(np.array(labels, np.uint16), np.array(begins, bool), np.array(probabilities, np.float32))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def scripted_taggers_answer() -> Iterator[None]:
+    """A Scripted tagger has no scores that could be decoded as they come: it is asked for its tags at once."""
+    together = detect.predict_together
+
+    def predicted(taggers, token_ids, windows, offsets) -> list[Tagged]:
+        if isinstance(taggers[0][0], Scripted):
+            return [tagger.predict(token_ids, windows, offsets, bias) for tagger, bias in taggers]
+        return together(taggers, token_ids, windows, offsets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detect, "predict_together", predicted)
+        yield
+
+
 def assert_pieces_are_decoded_as_one_text(text: str, piece: int, scripted: Scripted, scores: bool = True) -> None:
     """With the tags that `scripted` gives the tokens of the pieces."""
     with pytest.MonkeyPatch.context() as patch:
