@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom as it is committed."""
+"""The notebook runs from top to bottom as it is committed, with fewer rows."""
 
 from pathlib import Path
 
@@ -27,6 +27,13 @@ def test_the_notebook_runs_from_top_to_bottom_on_a_cpu(tmp_path, monkeypatch):
             (tmp_path / name.name).symlink_to(name)
     monkeypatch.chdir(tmp_path)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for rows_and_epochs, fewer in {
+        '"--rows", "400"': '"--rows", "60"',
+        '"--strong-epochs", "12"': '"--strong-epochs", "1"',
+    }.items():
+        assert sum(rows_and_epochs in cell.source for cell in notebook.cells) == 1
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(rows_and_epochs, fewer)
     nbclient.NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     pictures = [output for cell in code for output in cell.outputs if "image/svg+xml" in output.get("data", {})]
