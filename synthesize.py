@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     started = time.perf_counter()
     try:
-        labels = write_rows(synthesize(arguments.rows, arguments.seed), arguments.output)
+        labels = write_rows(synthesize(arguments.rows, arguments.seed, arguments.style), arguments.output)
         size = arguments.output.stat().st_size
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; give --output a place that can be written") from None
@@ -36,6 +36,12 @@ def main(argv: list[str] | None = None) -> None:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description="Make raw rows with synthetic PII of all 56 types.")
     parser.add_argument("--rows", type=positive_int, default=2000, help="how many, half of them French (%(default)s)")
+    parser.add_argument(
+        "--style",
+        choices=["mixed", "own", "target"],
+        default="mixed",
+        help="own: as people write; target: as ai4privacy's rows are; mixed: half of each (%(default)s)",
+    )
     parser.add_argument("--seed", type=seed, default=0, help="the same seed gives the same bytes (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("data/raw/synthetic.jsonl"), help=".jsonl or .jsonl.gz")
     arguments = parser.parse_args(argv)

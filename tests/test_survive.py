@@ -30,6 +30,7 @@ import prepare
 import standin
 import train
 from pii import common, outputs
+from pii.decoder import standin as builder
 from tests.decoder.test_backbone import save_tiny_backbone
 from tests.test_standin import HIDDEN, source, source_tokenizer  # noqa: F401 (fixtures)
 from tests.test_train import DEPTH, MAX_LENGTH, raw_rows
@@ -100,7 +101,7 @@ def predict_job(materials: Path, kind: str) -> Job:
 def standin_job(source: Path) -> Job:  # noqa: F811 (the fixture's value)
     def run(folder: Path, version: str) -> None:
         logging.disable_progress_bar()
-        standin.tekken_embeddings = lambda *_: (torch.zeros(131072, HIDDEN), 1.0)  # seconds of work
+        builder.tekken_embeddings = lambda *_: (torch.zeros(131072, HIDDEN), 1.0)  # seconds of work
         if version == "new":  # an older backbone is never written over
             standin.main(["--source", str(source), "--output", str(folder / "out")])
 

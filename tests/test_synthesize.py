@@ -32,7 +32,7 @@ def test_one_seed_gives_the_same_bytes_in_every_process_and_another_seed_others(
 
 
 def test_interrupted_run_leaves_the_old_file_whole_and_no_other(tmp_path, monkeypatch):
-    def interrupted(rows: int, seed: int):
+    def interrupted(rows: int, seed: int, style: str):
         yield {"unmasked_text": "half", "span_labels": [], "language": "en"}
         raise KeyboardInterrupt
 
@@ -64,7 +64,7 @@ def test_missing_faker_is_told_in_one_line(monkeypatch, tmp_path):
 
 def test_end_of_a_run_counts_rows_and_spans_and_shows_no_text(tmp_path, capsys, monkeypatch):
     row = {"unmasked_text": "Call Aurelius.", "span_labels": [[5, 13, "FIRSTNAME"]], "language": "en"}
-    monkeypatch.setattr(synthesize, "synthesize", lambda rows, seed: iter([row] * rows))
+    monkeypatch.setattr(synthesize, "synthesize", lambda rows, seed, style: iter([row] * rows))
     output = tmp_path / "new" / "rows.jsonl"
     synthesize.main(["--rows", "3", "--output", str(output)])
     printed = capsys.readouterr().out

@@ -121,6 +121,27 @@ def count_spans(documents: Documents, num_labels: int) -> tuple[dict[str, np.nda
     return per_document, by_group(gold, predicted, gold[:, 2], predicted[:, 2], leaks, num_labels)
 
 
+def character_precision(documents: Documents) -> float:
+    """The share of the characters in predicted spans that are in gold spans, whatever their labels."""
+    size = int(documents.lengths.sum())
+    gold, predicted = (
+        covered(on_one_line(spans, counts, documents.lengths)[0], size)
+        for spans, counts in (
+            (documents.gold, documents.gold_counts),
+            (documents.predicted, documents.predicted_counts),
+        )
+    )
+    return float(ratio((gold & predicted).sum(), predicted.sum()))
+
+
+def covered(spans: np.ndarray, size: int) -> np.ndarray:
+    """[size] bool: whether a character is in one of the spans [n, 3]."""
+    steps = np.zeros(size + 1, np.int64)
+    np.add.at(steps, spans[:, 0], 1)
+    np.add.at(steps, spans[:, 1], -1)
+    return steps[:-1].cumsum() > 0
+
+
 def on_one_line(spans: np.ndarray, counts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Spans with positions over all documents, int64, and the document of each."""
     document = np.repeat(np.arange(len(counts)), counts)

@@ -1,4 +1,8 @@
-"""Skeletons → rows: a sentence with places for values becomes a text with labelled spans."""
+"""Skeletons → rows: a sentence with places for values becomes a text with labelled spans.
+
+Two styles. `own`: letters, forms and messages as people write them, with the values of their country. `target`: the
+manner of ai4privacy's rows, short sentences of a language model around the English values of faker.js.
+"""
 
 import random
 import re
@@ -6,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pii.synthetic.values import LOCALES, Values
+from pii.synthetic.values import LOCALES, TARGET, Values
+from pii.synthetic.variations import vary
 
 SKELETON_FOLDER = Path(__file__).parent / "skeletons"
 PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]+|#+)\}")
@@ -19,16 +24,22 @@ FRENCH_SPACE = re.compile(r" (?=[:;!?»%])|(?<=«) ")
 FRENCH_SPACES = ["\u00a0"] * 6 + ["\u202f"] * 2 + [" ", ""]  # what people type there
 
 
-def synthesize(rows: int, seed: int) -> Iterator[dict]:
-    """Yield `rows` rows, half English and half French in mixed order; the same arguments give the same rows."""
+def synthesize(rows: int, seed: int, style: str = "mixed") -> Iterator[dict]:
+    """Yield `rows` rows, half English and half French in mixed order; the same arguments give the same rows.
+
+    `style` is own, target or mixed: half of each.
+    """
     rng = random.Random(seed)
     values = Values(rng, seed)
     plan = []
     for language, count in (("en", rows - rows // 2), ("fr", rows // 2)):
-        plan += [(skeleton, language) for skeleton in choose_skeletons(language, count, rng)]
+        own = {"own": count, "target": 0, "mixed": count - count // 2}[style]
+        plan += [(skeleton, language, False) for skeleton in choose_skeletons(language, own, rng)]
+        target = read_skeletons(f"target_{language}")
+        plan += [(vary(skeleton, target, rng), language, True) for skeleton in sample_evenly(target, count - own, rng)]
     rng.shuffle(plan)
-    for skeleton, language in plan:
-        yield make_row(skeleton, language, values)
+    for skeleton, language, is_target in plan:
+        yield make_target_row(skeleton, language, values) if is_target else make_row(skeleton, language, values)
 
 
 def choose_skeletons(language: str, count: int, rng: random.Random) -> list[str]:
@@ -41,11 +52,11 @@ def choose_skeletons(language: str, count: int, rng: random.Random) -> list[str]
     return sample_evenly(without_pii, rare, rng) + sample_evenly(with_pii, count - rare, rng)
 
 
-def read_skeletons(language: str) -> list[str]:
-    """The blocks of skeletons/<language>.txt; a French space that may not break is U+00A0 in what is returned."""
-    text = (SKELETON_FOLDER / f"{language}.txt").read_text(encoding="utf-8")
+def read_skeletons(name: str) -> list[str]:
+    """The blocks of skeletons/<name>.txt; a French space that may not break is U+00A0 in what is returned."""
+    text = (SKELETON_FOLDER / f"{name}.txt").read_text(encoding="utf-8")
     skeletons = [block.strip("\n") for block in text.split("\n---\n")]
-    return [FRENCH_SPACE.sub("\u00a0", skeleton) for skeleton in skeletons] if language == "fr" else skeletons
+    return [FRENCH_SPACE.sub("\u00a0", skeleton) for skeleton in skeletons] if name.endswith("fr") else skeletons
 
 
 def sample_evenly(skeletons: list[str], count: int, rng: random.Random) -> list[str]:
@@ -74,13 +85,23 @@ def draw_style(rng: random.Random) -> Style:
 
 def make_row(skeleton: str, language: str, values: Values) -> dict:
     """Fill one skeleton: `{"unmasked_text", "span_labels": [[start, end, label], ...], "language"}`."""
-    rng = values.rng
-    locale = rng.choice(LOCALES[language])
-    values.start_row(locale)
-    style = draw_style(rng)
+    values.start_row(values.rng.choice(LOCALES[language]))
+    return fill(skeleton, language, draw_style(values.rng), values)
+
+
+def make_target_row(skeleton: str, language: str, values: Values) -> dict:
+    """Fill one skeleton with values of the target style, as it stands: such rows are typed by no person."""
+    values.start_row(TARGET)
+    return fill(skeleton, language, Style(str, set(), values.rng.choice([" ", ""])), values)
+
+
+def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
+    """A row in the locale that `values` are in."""
+    rng, locale = values.rng, values.locale
     parts = PLACEHOLDER.split(skeleton)  # text, key, text, key, ..., text
     places = [i for i in range(1, len(parts), 2) if not parts[i].startswith("#")]
-    english = rng.choice(places) if places and language == "fr" and rng.random() < ENGLISH_VALUE else None
+    french = language == "fr" and locale != TARGET
+    english = rng.choice(places) if places and french and rng.random() < ENGLISH_VALUE else None
     text, spans = "", []
     for i, part in enumerate(parts):
         if i % 2 == 0:
@@ -98,7 +119,7 @@ def make_row(skeleton: str, language: str, values: Values) -> dict:
 def make_value(label: str, style: Style, values: Values) -> str:
     """A value as it stands in the row: over two lines or in another case, some of them."""
     value = values.make(label)
-    value = wrap(value, values.rng) if label in WRAPPABLE else value
+    value = wrap(value, values.rng) if label in WRAPPABLE and values.locale != TARGET else value
     value = style.case(value) if label in NAMES else value
     return value.upper() if label in style.capitals else value
 

@@ -1,6 +1,7 @@
 """Make the values of the 56 types, locale by locale.
 
 The patterns of most stand in skeletons/values.txt; what a pattern cannot say, such as a checksum, is one of MAKERS.
+The locale TARGET has the values that ai4privacy's rows have, of skeletons/target_values.txt.
 """
 
 import random
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pii.common import UserError
-from pii.synthetic.checksums import base58, bech32, luhn_digit
+from pii.synthetic.checksums import BASE58, base58, bech32, luhn_digit
 
-VALUES_FILE = Path(__file__).parent / "skeletons" / "values.txt"
+VALUES_FILES = [Path(__file__).parent / "skeletons" / name for name in ("values.txt", "target_values.txt")]
 LOCALES = {"en": ["en_US", "en_GB"], "fr": ["fr_FR"] * 3 + ["fr_CH", "fr_CA"]}  # what stands more often is likelier
+TARGET = "target"  # values as faker.js makes them
 POOL_SIZE = 1500  # draws for a pool of Faker values
 CORRECTIONS = [  # of slips of Faker's French locales
     (re.compile(r"^allé "), "allée "),
@@ -40,6 +42,10 @@ WILDCARDS = {
     "^": "ABCDEFGHJKLMNPRSTVWXYZ",
     "~": "0123456789abcdef",
     "§": "0123456789ABCDEF",
+    "↑": string.ascii_uppercase,
+    "¤": string.ascii_uppercase + string.digits,
+    "¬": BASE58,
+    "¿": string.ascii_letters + string.digits + "_",
 }
 WILDCARD = re.compile(f"[{''.join(WILDCARDS)}]")
 SEPARATORS = {  # of thousands (or none), then of decimals
@@ -67,13 +73,14 @@ def read_sources(seed: int) -> dict[str, dict[str, Source]]:
             patterns = scopes["all"] | scopes[language] | scopes[locale]
             patterns["DOB"] = [p for p in patterns["DATE"] if "{y" in p and "{weekday}" not in p]
             sources[locale] = {key: source_of(patterns[key], locale, seed) for key in patterns}
+    sources[TARGET] = {key: Source(patterns) for key, patterns in scopes[TARGET].items()}
     return sources
 
 
 def read_patterns() -> dict[str, dict[str, list[str]]]:
     """scope → key → patterns, as the head of skeletons/values.txt explains."""
     scopes: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
-    for line in VALUES_FILE.read_text(encoding="utf-8").splitlines():
+    for line in (line for file in VALUES_FILES for line in file.read_text(encoding="utf-8").splitlines()):
         if line and not line.startswith("#"):
             if not line.startswith(" |"):
                 scope, key, line = line.split(" ", 2)
@@ -127,7 +134,9 @@ class Values:
         self.locale = locale
         self.fields: dict[str, str | int] = {}  # what {first}, {month}, ... of a pattern stand for
         self.formats: dict[tuple[str, str], str] = {}  # (locale, key) → pattern of its dates or times
-        self.card_issuer, _, self.card_pattern = self.rng.choice(self.sources[locale]["CARD"].patterns).partition(":")
+        if locale != TARGET:
+            card = self.rng.choice(self.sources[locale]["CARD"].patterns)
+            self.card_issuer, _, self.card_pattern = card.partition(":")
         self.day = date(2012, 1, 1) + timedelta(days=self.rng.randrange(15 * 365))
         self.person = self.new_person()
 
@@ -144,8 +153,9 @@ class Values:
         return self.person
 
     def make(self, key: str) -> str:
-        """A value of a type, or of a key that only values.txt knows."""
-        return MAKERS[key](self) if key in MAKERS else self.draw(key)
+        """A value of a type, or of a key that only the files of values know."""
+        made = key == "IBAN" if self.locale == TARGET else key in MAKERS
+        return MAKERS[key](self) if made else self.draw(key)
 
     def draw(self, key: str) -> str:
         """One of Faker's values or an expanded pattern."""
@@ -259,12 +269,12 @@ def iban(values: Values) -> str:
     """ISO 13616: country, check digits modulo 97, national number. French ones end with a key of their own."""
     pattern = values.draw("IBAN")
     country, account = pattern[:2], pattern[2:]
-    if country == "FR":
+    if country == "FR" and values.locale != TARGET:
         bank, branch, number = (int(part) for part in groups(account, 5, 10))
         account += f"{97 - (89 * bank + 15 * branch + 3 * number) % 97:02}"
     check = 98 - int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
     text = f"{country}{check:02}{account}"
-    return text if values.rng.random() < 0.5 else " ".join(re.findall(".{1,4}", text))
+    return text if values.locale == TARGET or values.rng.random() < 0.5 else " ".join(re.findall(".{1,4}", text))
 
 
 def swiss_ahv(values: Values) -> str:

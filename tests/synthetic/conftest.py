@@ -21,7 +21,7 @@ TYPES = set(
 
 @pytest.fixture(scope="session")
 def rows() -> list[dict]:
-    return list(sentences.synthesize(2000, seed=0))
+    return list(sentences.synthesize(2000, seed=0, style="own"))
 
 
 @pytest.fixture(scope="session")

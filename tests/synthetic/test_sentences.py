@@ -74,7 +74,7 @@ def test_some_spans_touch_and_some_hold_a_line_break(rows, values):
 # Skeletons
 
 
-@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("language", ["en", "fr", "target_en", "target_fr"])
 def test_there_are_150_different_skeletons_of_which_20_hold_no_pii(language):
     skeletons = skeletons_of(language)
     assert len(skeletons) >= 150
@@ -82,7 +82,7 @@ def test_there_are_150_different_skeletons_of_which_20_hold_no_pii(language):
     assert sum(not re.search(r"\{[A-Z]", skeleton) for skeleton in skeletons) >= 20
 
 
-@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("language", ["en", "fr", "target_en", "target_fr"])
 def test_placeholders_are_types_or_digits_and_each_type_stands_in_four_skeletons(language):
     stands_in: Counter = Counter()
     for skeleton in skeletons_of(language):

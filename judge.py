@@ -1,0 +1,110 @@
+"""A run judged on raw rows that it was not trained on, a line a file: `python judge.py my_rows/*.jsonl`."""
+
+import argparse
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import prepare
+from pii.common import Parser, UserError, run
+from pii.corpus.store import PreparedSplit
+from pii.device import choose_device
+from pii.outputs import check_output, write_json
+from pii.processes import Processes
+from pii.redaction.rules.effects import SplitRules
+from pii.redaction.rules.rules import MODES
+from pii.scoring.judge import figures_of, judge, label_map_of, read_scores
+from pii.scoring.metrics import character_precision
+from pii.training.run_config import choose_head
+from pii.training.runs import load_run
+
+COLUMNS = ("strict", "token", "exact", "leakage", "precision")
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    check_output(arguments.json)
+    device = choose_device(arguments.device)
+    tagger, config = load_run(arguments.run, device, arguments.head, arguments.backbone)
+    head = choose_head(config, arguments.run, arguments.head)
+    print(f"{head} head of {arguments.run}, rules: {arguments.rules}\n")
+    print(f"{'rows of':<24}{'rows':>6}" + "".join(f"{name:>11}" for name in COLUMNS))
+    table = {}
+    for file in arguments.files:
+        with prepared(file) as split:
+            label_map = label_map_of(map_of(file, arguments.maps), split.labels, quiet=True)
+            (scores,) = read_scores([tagger], split, config["max_length"], Processes(0, 1, device))
+            tagged = tagger.decode(scores, np.diff(split.example_offsets))
+            judged = judge(split, tagged, config["labels"], label_map, widened=True)
+            judged = SplitRules(split, arguments.rules).add_to(judged)
+            figures = figures_of(judged, config["labels"], tagger.calibration)
+            table[file.stem] = {
+                "rows": len(split),
+                **{name: figures[name]["f1"] for name in ("strict", "token", "exact")},
+                "leakage": figures["leakage"],
+                "precision": character_precision(judged.documents),
+                "per_language": {name: entry["strict"]["f1"] for name, entry in figures["per_language"].items()},
+            }
+        print_row(file.stem, table[file.stem])
+    print("\nstrict, token, exact: F1 (exact: borders alone); leakage: share of gold characters left uncovered;")
+    print("precision: share of the covered characters that are gold. leakage, exact and precision know no labels")
+    if arguments.json:
+        write_json(arguments.json, table)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="raw rows in any form that prepare.py reads"
+    )
+    parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
+    parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
+    parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
+    parser.add_argument(
+        "--maps", type=Path, default=Path("docs/maps"), help="folder of label maps: STEM.json is that of STEM.jsonl"
+    )
+    parser.add_argument("--rules", choices=MODES, default="none", help="judge with predict.py's rules (none)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
+    return parser.parse_args(argv)
+
+
+@contextlib.contextmanager
+def prepared(file: Path):
+    """The rows of a file as prepared data in a folder of its own, for as long as they are read."""
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(io.StringIO()):  # the statistics of prepare.py are not asked for
+            prepare.main(
+                [
+                    "--input",
+                    str(file),
+                    "--output",
+                    f"{folder}/rows",
+                    "--validation-fraction",
+                    "1",
+                    "--max-rejected",
+                    "1",
+                ]
+            )
+        split = PreparedSplit(Path(folder) / "rows", "validation")
+        if not len(split):
+            raise UserError(f"{file} has no rows that can be read: python prepare.py --input {file} says why")
+        yield split
+
+
+def map_of(file: Path, folder: Path) -> Path | None:
+    path = folder / f"{file.stem}.json"
+    return path if path.exists() else None
+
+
+def print_row(name: str, entry: dict) -> None:
+    figures = "".join(f"{entry[column]:>11.3f}" for column in COLUMNS)
+    languages = ", ".join(f"{language} {f1:.3f}" for language, f1 in entry["per_language"].items())
+    print(f"{name:<24}{entry['rows']:>6}{figures}   {languages}", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
