@@ -138,15 +138,21 @@ def stored_bias_or_none(run: Path, head: str) -> float | None:
 
 
 def store_operating_point(run: Path, head: str, target_recall: float, point: dict) -> None:
-    """Keep the point in the run folder, for predict.py --target-recall; other heads' points stay."""
+    """Keep the point in the run folder, for predict.py --target-recall, as the latest; other points stay."""
     path = run / OPERATING_POINTS
     try:
         stored = read_json(safe_join(run, OPERATING_POINTS))
     except (OSError, ValueError):
         stored = {}
-    kept = stored if isinstance(stored, dict) else {}  # what someone else wrote there may be anything
-    write_json(path, kept | {head: {"target_recall": target_recall, **point}})
-    print(f"stored in {path}: use it with predict.py --target-recall")
+    stored = stored if isinstance(stored, dict) else {}  # what someone else wrote there may be anything
+    points = stored.get(head)
+    others = (
+        {target: entry for target, entry in points.items() if target != str(target_recall)}
+        if isinstance(points, dict)
+        else {}
+    )
+    write_json(path, stored | {head: others | {str(target_recall): point}})
+    print(f"stored in {path}: use it with predict.py --target-recall {target_recall}")
 
 
 def print_operating_points(points: list[dict]) -> None:

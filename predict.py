@@ -26,6 +26,7 @@ from pii.redaction.annotations.writers import (
     check_labels,
     new_folder,
 )
+from pii.redaction.ready import DEFAULT_RUN, default_run, is_ready
 from pii.redaction.records import BadRecord, Record, read_records
 from pii.redaction.redactor import Redactor, as_dicts, default_rules
 from pii.redaction.replacements import KINDS, Span, check_kind
@@ -42,7 +43,9 @@ def main(argv: list[str] | None = None) -> None:
     set_threads(Place.of_environment().local_world_size)
     if arguments.restore:
         restore_files(arguments)
-    elif arguments.export:
+        return
+    arguments.run = arguments.run or said_default_run()
+    if arguments.export:
         from pii.redaction.export import export_run
 
         export_run(arguments.run, arguments.export, arguments.head, arguments.backbone)
@@ -59,7 +62,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="text files, UTF-8 or marked UTF-16; - is standard input",
     )
-    parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
+    parser.add_argument("--run", type=Path, help="run folder (runs/default, and where there is none the ready head)")
     parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
@@ -78,7 +81,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--labels", nargs="+", help="only these labels")
     parser.add_argument("--exclude-labels", nargs="+", default=[], help="all labels but these")
     parser.add_argument("--min-score", type=fraction, help="least probability of a span (0)")
-    parser.add_argument("--target-recall", action="store_true", help="use the bias that evaluate.py stored")
+    parser.add_argument(
+        "--target-recall",
+        type=stored_recall,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="RECALL",
+        help="use the bias that evaluate.py stored: that of this recall, or the latest",
+    )
     what = "JSON: label to new label, or null to leave it out; or " + ", ".join(SETS)
     parser.add_argument("--label-map", type=label_map_path, help=what)
     rules = parser.add_argument_group("beside the model")
@@ -91,9 +102,31 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--skip-bad", action="store_true", help="go on after a record that cannot be read")
     parser.add_argument("--rejected", type=Path, help="with --skip-bad: keep such records here")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write a folder that plain transformers loads")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(with_latest_recall(sys.argv[1:] if argv is None else argv))
     check(arguments)
     return arguments
+
+
+def with_latest_recall(argv: Sequence[str]) -> list[str]:
+    """The arguments, where a `--target-recall` that no number follows takes no file's name for one."""
+    following = [*argv[1:], ""]
+    return [
+        "--target-recall=latest" if flag == "--target-recall" and not is_number(next_one) else flag
+        for flag, next_one in zip(argv, following, strict=True)
+    ]
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def stored_recall(text: str) -> float | bool:
+    """An argparse type: a share, or `latest`."""
+    return True if text == "latest" else fraction(text)
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -243,6 +276,13 @@ def build_redactor(arguments: argparse.Namespace, vault: Vault | None) -> Redact
         policy=arguments.policy,
         second_opinion=arguments.uncertain is not None,
     )
+
+
+def said_default_run() -> Path:
+    """The run where none is named; where that is the ready head, it is said."""
+    if is_ready(run := default_run()):
+        print(f"no {DEFAULT_RUN} here: this is the ready head, see {run / 'CARD.md'}", file=sys.stderr)
+    return run
 
 
 def said_default_rules() -> str:

@@ -392,12 +392,13 @@ def test_the_operating_point_of_a_begin_aware_head_is_what_predict_uses(trained,
     target = (1 + before) / 2
     assert before < 1
     report_of(run, data, tmp_path, head=STRONG, target_recall=target)
-    point = json.loads((run / "operating_points.json").read_text())[STRONG]
-    assert point["target_recall"] == target <= point["recall"] and point["bias"] > 0
+    ((stored_target, point),) = json.loads((run / "operating_points.json").read_text())[STRONG].items()
+    assert float(stored_target) == target <= point["recall"] and point["bias"] > 0
     found, gold = strong_spans(run, split, point["bias"]), [split.example(i)["spans"] for i in range(len(split))]
     assert leaked(gold, found) == pytest.approx(point["leakage"]) == pytest.approx(1 - point["recall"])
-    redactor = predict.Redactor(run, device="cpu", target_recall=True)
-    assert redactor.bias == point["bias"]
+    for recall in (True, target):
+        redactor = predict.Redactor(run, device="cpu", target_recall=recall)
+        assert redactor.bias == point["bias"]
     spans = redactor.spans([split.example(i)["text"] for i in range(len(split))])
     assert [[span[:3] for span in row] for row in spans] == found
 
@@ -691,7 +692,7 @@ def test_the_page_rings_the_operating_point_of_its_head_just_found_or_stored(tra
     run = Path(shutil.copytree(trained, tmp_path / "copied-run"))
     assert "has no stored operating point" in page_of(run, data, tmp_path, head=head)
     found = page_of(run, data, tmp_path, head=head, target_recall=0.99)
-    bias = json.loads((run / "operating_points.json").read_text())[head]["bias"]
+    bias = json.loads((run / "operating_points.json").read_text())[head]["0.99"]["bias"]
     for page in (found, page_of(run, data, tmp_path, head=head)):
         assert f'<tr class="chosen"><td>{bias:.3f}</td>' in page and "has no stored operating point" not in page
     other = STRONG if head == DOCUMENTED else DOCUMENTED

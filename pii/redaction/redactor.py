@@ -14,6 +14,7 @@ from pii.corpus.label_maps.maps import warn_unused
 from pii.corpus.rows import OUTSIDE
 from pii.device import choose_device
 from pii.redaction.detect import Found, detect, detect_together
+from pii.redaction.ready import default_run, is_ready, ready_backbone
 from pii.redaction.replacements import MODEL, Replacer, Span
 from pii.redaction.rules.checks import STDNUM
 from pii.redaction.rules.policy import Policy, read_policy
@@ -33,7 +34,7 @@ ENGLISH_WORDS = re.compile(r"\b(?:the|of|and|to|in|is|a|for|my|you|your|with|on|
 
 
 class Redactor:
-    """Finds and replaces personal data in text: `Redactor("runs/default").redact("I am Ann.")`.
+    """Finds and replaces personal data in text: `Redactor().redact("I am Ann.")`.
 
     Every method takes one text, or an iterable of texts that is read lazily and answered in order. A class of its own
     arguments only, so that Ray Data's `map_batches(Redactor, fn_constructor_kwargs={"run": ...})` can build it.
@@ -42,7 +43,7 @@ class Redactor:
 
     def __init__(
         self,
-        run: Path | str = "runs/default",
+        run: Path | str | None = None,
         *,
         head: str | None = None,
         backbone: str | None = None,
@@ -50,7 +51,7 @@ class Redactor:
         labels: Sequence[str] | None = None,
         exclude_labels: Sequence[str] = (),
         min_score: float | None = None,
-        target_recall: bool = False,
+        target_recall: bool | float = False,
         label_map: dict[str, str] | None = None,
         replace: str | None = None,
         hash_key: bytes | None = None,
@@ -64,21 +65,27 @@ class Redactor:
         column: str = "text",
         second_opinion: bool = False,
     ) -> None:
-        """`rules`: none, proven or all; by default proven where python-stdnum is installed. `allow`, `deny` and
-        `patterns` are as for Rulebook. What is said here of `replace` and `min_score` holds for all labels, else what
-        the `policy` says, a mapping or a file."""
+        """Without a `run` it is runs/default, and where that is not there the ready head of the package, whose small
+        backbone is built on first use. `target_recall`: of an operating point that is stored in the run, or True for
+        the latest. `rules`: none, proven or all; by default proven where python-stdnum is installed. `allow`, `deny`
+        and `patterns` are as for Rulebook. What is said here of `replace` and `min_score` holds for all labels, else
+        what the `policy` says, a mapping or a file."""
+        run = default_run() if run is None else Path(run)
+        if backbone is None and is_ready(run):
+            backbone = ready_backbone()
         treatments = read_policy(Path(policy)) if isinstance(policy, Path | str) else Policy(policy)
         kinds = {} if replace else treatments.kinds()
         self.replacer = Replacer(replace or treatments.default.replace or "label", hash_key, vault, kinds=kinds)
-        config = read_config(Path(run))
-        self.head = choose_head(config, Path(run), head)
+        config = read_config(run)
+        self.head = choose_head(config, run, head)
         heads = [self.head, *(other_heads(config, self.head) if second_opinion else ())]
-        self.tagger, *self.others = load_taggers(Path(run), config, choose_device(device), heads, backbone)
+        self.tagger, *self.others = load_taggers(run, config, choose_device(device), heads, backbone)
         self.tokenizer = tekken.load()
         if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
             raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
         self.max_length: int = config["max_length"]
-        self.bias = stored_bias(Path(run), self.head) if target_recall else 0.0
+        recall = None if isinstance(target_recall, bool) else target_recall
+        self.bias = 0.0 if target_recall is False else stored_bias(run, self.head, recall)
         rules = rules or default_rules()
         naming = Naming(label_map or {}, labels, exclude_labels)
         rule_labels = RULE_LABELS if rules != "none" else set()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pii.synthetic.values import LOCALES, TARGET, Values
+from pii.synthetic.values import LOCALES, TARGETS, Values
 from pii.synthetic.variations import vary
 
 SKELETON_FOLDER = Path(__file__).parent / "skeletons"
@@ -91,7 +91,7 @@ def make_row(skeleton: str, language: str, values: Values) -> dict:
 
 def make_target_row(skeleton: str, language: str, values: Values) -> dict:
     """Fill one skeleton with values of the target style, as it stands: such rows are typed by no person."""
-    values.start_row(TARGET)
+    values.start_row(TARGETS[language])
     return fill(skeleton, language, Style(str, set(), values.rng.choice([" ", ""])), values)
 
 
@@ -100,7 +100,7 @@ def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
     rng, locale = values.rng, values.locale
     parts = PLACEHOLDER.split(skeleton)  # text, key, text, key, ..., text
     places = [i for i in range(1, len(parts), 2) if not parts[i].startswith("#")]
-    french = language == "fr" and locale != TARGET
+    french = language == "fr" and not values.is_target()
     english = rng.choice(places) if places and french and rng.random() < ENGLISH_VALUE else None
     text, spans = "", []
     for i, part in enumerate(parts):
@@ -119,7 +119,7 @@ def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
 def make_value(label: str, style: Style, values: Values) -> str:
     """A value as it stands in the row: over two lines or in another case, some of them."""
     value = values.make(label)
-    value = wrap(value, values.rng) if label in WRAPPABLE and values.locale != TARGET else value
+    value = wrap(value, values.rng) if label in WRAPPABLE and not values.is_target() else value
     value = style.case(value) if label in NAMES else value
     return value.upper() if label in style.capitals else value
 

@@ -1,7 +1,7 @@
 """Make the values of the 56 types, locale by locale.
 
 The patterns of most stand in skeletons/values.txt; what a pattern cannot say, such as a checksum, is one of MAKERS.
-The locale TARGET has the values that ai4privacy's rows have, of skeletons/target_values.txt.
+The locales TARGETS have the values that ai4privacy's rows have, of skeletons/target_values.txt.
 """
 
 import random
@@ -22,7 +22,7 @@ from pii.synthetic.checksums import BASE58, base58, bech32, luhn_digit
 
 VALUES_FILES = [Path(__file__).parent / "skeletons" / name for name in ("values.txt", "target_values.txt")]
 LOCALES = {"en": ["en_US", "en_GB"], "fr": ["fr_FR"] * 3 + ["fr_CH", "fr_CA"]}  # what stands more often is likelier
-TARGET = "target"  # values as faker.js makes them
+TARGETS = {"en": "target_en", "fr": "target_fr"}  # the target style: values as faker.js makes them
 POOL_SIZE = 1500  # draws for a pool of Faker values
 CORRECTIONS = [  # of slips of Faker's French locales
     (re.compile(r"^allé "), "allée "),
@@ -73,7 +73,8 @@ def read_sources(seed: int) -> dict[str, dict[str, Source]]:
             patterns = scopes["all"] | scopes[language] | scopes[locale]
             patterns["DOB"] = [p for p in patterns["DATE"] if "{y" in p and "{weekday}" not in p]
             sources[locale] = {key: source_of(patterns[key], locale, seed) for key in patterns}
-    sources[TARGET] = {key: Source(patterns) for key, patterns in scopes[TARGET].items()}
+    for locale in TARGETS.values():
+        sources[locale] = {key: Source(patterns) for key, patterns in (scopes["target"] | scopes[locale]).items()}
     return sources
 
 
@@ -134,11 +135,14 @@ class Values:
         self.locale = locale
         self.fields: dict[str, str | int] = {}  # what {first}, {month}, ... of a pattern stand for
         self.formats: dict[tuple[str, str], str] = {}  # (locale, key) → pattern of its dates or times
-        if locale != TARGET:
+        if not self.is_target():
             card = self.rng.choice(self.sources[locale]["CARD"].patterns)
             self.card_issuer, _, self.card_pattern = card.partition(":")
         self.day = date(2012, 1, 1) + timedelta(days=self.rng.randrange(15 * 365))
         self.person = self.new_person()
+
+    def is_target(self) -> bool:
+        return self.locale in TARGETS.values()
 
     def new_person(self) -> Person:
         """A person of 18 to 90 years, one in twenty of 3 to 18."""
@@ -154,7 +158,7 @@ class Values:
 
     def make(self, key: str) -> str:
         """A value of a type, or of a key that only the files of values know."""
-        made = key == "IBAN" if self.locale == TARGET else key in MAKERS
+        made = key == "IBAN" if self.is_target() else key in MAKERS
         return MAKERS[key](self) if made else self.draw(key)
 
     def draw(self, key: str) -> str:
@@ -269,12 +273,12 @@ def iban(values: Values) -> str:
     """ISO 13616: country, check digits modulo 97, national number. French ones end with a key of their own."""
     pattern = values.draw("IBAN")
     country, account = pattern[:2], pattern[2:]
-    if country == "FR" and values.locale != TARGET:
+    if country == "FR" and not values.is_target():
         bank, branch, number = (int(part) for part in groups(account, 5, 10))
         account += f"{97 - (89 * bank + 15 * branch + 3 * number) % 97:02}"
     check = 98 - int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
     text = f"{country}{check:02}{account}"
-    return text if values.locale == TARGET or values.rng.random() < 0.5 else " ".join(re.findall(".{1,4}", text))
+    return text if values.is_target() or values.rng.random() < 0.5 else " ".join(re.findall(".{1,4}", text))
 
 
 def swiss_ahv(values: Values) -> str:

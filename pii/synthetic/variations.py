@@ -12,13 +12,15 @@ NAME_FORMS = [
     "{FIRSTNAME} {MIDDLENAME} {LASTNAME}",
     "{LASTNAME}",
     "{MIDDLENAME}",
+    "{MIDDLENAME}",
+    "{PREFIX}",
     "{USERNAME}",
     "{SEX}",
     "{GENDER}",
     "{JOBTITLE}",
     "{JOBTITLE} {FIRSTNAME}",
 ]
-OTHER_NAME = 0.15  # share of the names that take another form
+OTHER_NAME = 0.25  # share of the names that take another form
 PLACE = re.compile(r"\{([A-Z][A-Z0-9]+)\}")
 STRANGE = 0.05  # share of the places that take a value of any type that shows what it is
 TELLING = [

@@ -12,7 +12,7 @@ from pii.untrusted import read_json, safe_join
 
 RUN_VERSION = 3
 CONFIG = "config.json"
-OPERATING_POINTS = "operating_points.json"  # head → {target_recall, bias, recall, precision, leakage}
+OPERATING_POINTS = "operating_points.json"  # head → target recall → {bias, recall, leakage, ...}, the latest one last
 MOST_BIAS = 1000.0  # far beyond what evaluate.py tries
 
 
@@ -82,18 +82,25 @@ def sound_head(name: str, head: dict) -> bool:
     )
 
 
-def stored_bias(run: Path, head: str) -> float:
-    """The bias on O of the operating point that evaluate.py stored for this head. Raises UserError."""
+def stored_bias(run: Path, head: str, target_recall: float | None = None) -> float:
+    """The bias on O of an operating point that evaluate.py stored for this head: the latest, or the one of a recall.
+    Raises UserError."""
     path = safe_join(run, OPERATING_POINTS)
     try:
-        bias = float(read_json(path)[head]["bias"])
-        if not abs(bias) <= MOST_BIAS:  # with a bias that is no number every token would be O
-            raise ValueError
-        return bias
+        points = {float(target): float(point["bias"]) for target, point in read_json(path)[head].items()}
+        if not points or not all(abs(bias) <= MOST_BIAS for bias in points.values()):
+            raise ValueError  # with a bias that is no number every token would be O
     except FileNotFoundError:
         raise UserError(f"{run} has no operating point: store one with evaluate.py --target-recall 0.99") from None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise UserError(f"{path} holds no operating point of {head}: run evaluate.py --target-recall again") from None
+    if target_recall is not None and target_recall not in points:
+        stored = ", ".join(map(str, points))
+        raise UserError(
+            f"{run} has no operating point of recall {target_recall} for {head}, but of {stored}: choose one of them "
+            f"or store it with evaluate.py --target-recall {target_recall}"
+        )
+    return points[target_recall] if target_recall is not None else list(points.values())[-1]
 
 
 def choose_head(config: dict, run: Path, head: str | None) -> str:

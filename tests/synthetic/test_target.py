@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from pii.synthetic import sentences
-from pii.synthetic.values import TARGET, Values
+from pii.synthetic.values import TARGETS, Values
 from pii.synthetic.variations import vary
 from tests.synthetic.conftest import TYPES
 
@@ -99,7 +99,7 @@ def test_a_row_of_the_target_style_forgets_what_the_row_before_was():
     values = Values(random.Random(0), 0)
     values.start_row("en_US")
     own = values.make("PREFIX")
-    values.start_row(TARGET)
+    values.start_row(TARGETS["fr"])
     assert own and values.make("PREFIX") in {"Mr.", "Mrs.", "Ms.", "Miss", "Dr."}
 
 

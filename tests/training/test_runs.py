@@ -408,7 +408,7 @@ def test_a_config_of_many_labels_allocates_nothing_that_the_head_does_not_hold(r
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_a_link_that_leads_out_of_a_run_folder_or_a_pipe_is_refused(run, run_backbone, tmp_path, name, kind):
     runs.save_state(run, 0, [trainer := make_trainer("documented", run_backbone)], "mine")
-    (run / "operating_points.json").write_text('{"documented": {"bias": 1.0}}')
+    (run / "operating_points.json").write_text('{"documented": {"0.9": {"bias": 1.0}}}')
     (run / name).rename(tmp_path / "outside")
     if kind == "link":
         (run / name).symlink_to(tmp_path / "outside")
@@ -450,13 +450,28 @@ def test_a_backbone_of_another_tokenizer_is_one_line(run, copied_backbone):
 
 
 def test_a_stored_bias_comes_back_for_its_own_head(tmp_path):
-    (tmp_path / "operating_points.json").write_text('{"strong": {"bias": 1.5}, "documented": {"bias": 2}}')
-    assert run_config.stored_bias(tmp_path, "strong") == 1.5 and run_config.stored_bias(tmp_path, "documented") == 2.0
+    stored = {"strong": {"0.99": {"bias": 3}, "0.95": {"bias": 1.5}}, "documented": {"0.5": {"bias": 2}}}
+    (tmp_path / "operating_points.json").write_text(json.dumps(stored))
+    assert run_config.stored_bias(tmp_path, "documented") == 2.0
+    assert run_config.stored_bias(tmp_path, "strong") == run_config.stored_bias(tmp_path, "strong", 0.95) == 1.5
+    assert run_config.stored_bias(tmp_path, "strong", 0.99) == 3.0
+    assert "0.99, 0.95" in refusal(run_config.stored_bias, tmp_path, "strong", 0.9)
 
 
 @pytest.mark.parametrize(
     "held",
-    ["[" * 150 + "]" * 150, None, "", "[]", "{}", '{"strong": {}}', '{"strong": 1}', '{"documented": {"bias": 1}}'],
+    [
+        "[" * 150 + "]" * 150,
+        None,
+        "",
+        "[]",
+        "{}",
+        '{"strong": {}}',
+        '{"strong": 1}',
+        '{"strong": {"0.9": 1}}',
+        '{"strong": {"x": {"bias": 1}}}',
+        '{"documented": {"0.9": {"bias": 1}}}',
+    ],
 )
 def test_a_bias_that_was_not_stored_is_one_line_with_the_way_to_store_one(tmp_path, held):
     if held is not None:
@@ -469,7 +484,7 @@ def test_a_bias_that_was_not_stored_is_one_line_with_the_way_to_store_one(tmp_pa
 )
 def test_a_bias_that_is_no_number_is_refused(tmp_path, bias):
     """Else every token would be O, or none."""
-    (tmp_path / "operating_points.json").write_text(f'{{"strong": {{"bias": {bias}}}}}')
+    (tmp_path / "operating_points.json").write_text(f'{{"strong": {{"0.9": {{"bias": {bias}}}}}}}')
     assert "evaluate.py" in refusal(run_config.stored_bias, tmp_path, "strong")
 
 
