@@ -81,11 +81,11 @@ def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
     def point_at(bias: float) -> dict:
         return operating_point(bias, rules.add_to(judge_model(bias)).documents, len(judged.labels))
 
-    points = []
-    if arguments.target_recall:
-        points = operating_points(arguments.target_recall, point_at)
+    points: list[dict] = []
+    for target_recall in arguments.target_recall:
+        points = operating_points(target_recall, point_at)
         print_operating_points(points)
-        store_operating_point(arguments.run, head, arguments.target_recall, points[-1])
+        store_operating_point(arguments.run, head, target_recall, points[-1])
     if arguments.html:
         chosen = points[-1]["bias"] if points else stored_bias_or_none(arguments.run, head)
         points = curve(points, chosen, point_at)
@@ -113,9 +113,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--html", type=Path, help="write a page for a browser to this file: figures, charts, errors")
     parser.add_argument("--show-text", action="store_true", help="let the page show the text around each error")
-    parser.add_argument(
-        "--target-recall", type=fraction, help="store the bias on O at which this share of PII characters is covered"
-    )
+    what = "store the bias on O at which this share of PII characters is covered; of several, the last is the latest"
+    parser.add_argument("--target-recall", type=fraction, nargs="+", default=[], metavar="RECALL", help=what)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     return parser.parse_args(argv)
 

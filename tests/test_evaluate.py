@@ -136,8 +136,10 @@ def copied_data(data: Path, tmp_path: Path) -> Path:
 
 def flags_for(run: Path, data: Path, **flags: object) -> list[str]:
     flags = {"run": run, "data": data, "head": DOCUMENTED, "device": "cpu"} | flags
-    words = [("--" + name.replace("_", "-"), *([] if value is True else [value])) for name, value in flags.items()]
-    return [str(word) for pair in words for word in pair]
+    values = {
+        name: [] if value is True else value if isinstance(value, list) else [value] for name, value in flags.items()
+    }
+    return [str(word) for name, own in values.items() for word in ("--" + name.replace("_", "-"), *own)]
 
 
 def report_of(run: Path, data: Path, tmp_path: Path, **flags: object) -> dict:
@@ -391,11 +393,12 @@ def test_the_operating_point_of_a_begin_aware_head_is_what_predict_uses(trained,
     before = 1 - report_of(run, data, tmp_path, head=STRONG)["leakage"]
     target = (1 + before) / 2
     assert before < 1
-    report_of(run, data, tmp_path, head=STRONG, target_recall=target)
-    ((stored_target, point),) = json.loads((run / "operating_points.json").read_text())[STRONG].items()
-    assert float(stored_target) == target <= point["recall"] and point["bias"] > 0
+    report_of(run, data, tmp_path, head=STRONG, target_recall=[before, target])
+    (_, below), (stored_target, point) = json.loads((run / "operating_points.json").read_text())[STRONG].items()
+    assert float(stored_target) == target <= point["recall"] and point["bias"] > below["bias"] == 0
     found, gold = strong_spans(run, split, point["bias"]), [split.example(i)["spans"] for i in range(len(split))]
     assert leaked(gold, found) == pytest.approx(point["leakage"]) == pytest.approx(1 - point["recall"])
+    assert predict.Redactor(run, device="cpu", target_recall=before).bias == 0
     for recall in (True, target):
         redactor = predict.Redactor(run, device="cpu", target_recall=recall)
         assert redactor.bias == point["bias"]
