@@ -3,10 +3,20 @@ PYTHON ?= python3
 ROWS ?= 2000
 TIMES ?= 40
 
-.PHONY: demo test fuzz lint audit clean
+RAW ?= data/raw
+
+.PHONY: demo ready judge test fuzz lint audit clean
 
 demo: .venv/installed
 	.venv/bin/python demo.py --rows $(ROWS)
+
+# the small backbone of the ready head, ahead of the first text
+ready: .venv/installed
+	.venv/bin/python standin.py
+
+# the ready head on every file of a folder of raw rows: make judge RAW=folder
+judge: .venv/installed
+	.venv/bin/python judge.py $(RAW)/*.jsonl
 
 test: .venv/installed
 	.venv/bin/python -m pytest --numprocesses auto --dist worksteal

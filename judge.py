@@ -14,6 +14,7 @@ from pii.corpus.store import PreparedSplit
 from pii.device import choose_device
 from pii.outputs import check_output, write_json
 from pii.processes import Processes
+from pii.redaction.ready import default_run, is_ready, ready_backbone
 from pii.redaction.rules.effects import SplitRules
 from pii.redaction.rules.rules import MODES
 from pii.scoring.judge import figures_of, judge, label_map_of, read_scores
@@ -27,10 +28,11 @@ COLUMNS = ("strict", "token", "exact", "leakage", "precision")
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     check_output(arguments.json)
-    device = choose_device(arguments.device)
-    tagger, config = load_run(arguments.run, device, arguments.head, arguments.backbone)
-    head = choose_head(config, arguments.run, arguments.head)
-    print(f"{head} head of {arguments.run}, rules: {arguments.rules}\n")
+    device, run_folder = choose_device(arguments.device), arguments.run or default_run()
+    backbone = arguments.backbone or (ready_backbone() if is_ready(run_folder) else None)
+    tagger, config = load_run(run_folder, device, arguments.head, backbone)
+    head = choose_head(config, run_folder, arguments.head)
+    print(f"{head} head of {run_folder}, rules: {arguments.rules}\n")
     print(f"{'rows of':<24}{'rows':>6}" + "".join(f"{name:>11}" for name in COLUMNS))
     table = {}
     for file in arguments.files:
@@ -60,7 +62,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="raw rows in any form that prepare.py reads"
     )
-    parser.add_argument("--run", type=Path, default=Path("runs/default"), help="run folder")
+    parser.add_argument("--run", type=Path, help="run folder (runs/default, and where there is none the ready head)")
     parser.add_argument("--head", help="which head of the run (the one that was best on validation in training)")
     parser.add_argument("--backbone", help="where the run's backbone is now (default: where it was in training)")
     parser.add_argument(
