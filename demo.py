@@ -8,7 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pii  # noqa: F401 (before torch: it says how threads wait)
+
+# isort: split
 from pii.common import Parser, UserError, positive_int, run
+from pii.decoder.int8 import fastest_precision
+from pii.device import choose_device, set_threads
 from pii.outputs import check_output
 
 ROOT = Path(__file__).resolve().parent
@@ -22,8 +27,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     for place in (DATA, RUN, BACKBONE):
         check_output(ROOT / place / "any")
+    set_threads()
+    precision, why = fastest_precision(choose_device("auto"))
+    print(f"precision of the backbone: {precision} ({why})")
     seconds = {}
-    for command in commands(arguments.rows):
+    for command in commands(arguments.rows, precision):
         print(f"\n$ python {command}", flush=True)
         started = time.perf_counter()
         if subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT).returncode:
@@ -41,7 +49,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def commands(rows: int) -> list[str]:
+def commands(rows: int, precision: str) -> list[str]:
     """Each stage as a newcomer would type it."""
     return [
         f"synthesize.py --rows {rows} --output {DATA}/rows.jsonl",
@@ -49,7 +57,8 @@ def commands(rows: int) -> list[str]:
         f"check_dataset.py --data {DATA}/prepared --sample 3",
         f"standin.py --output {BACKBONE}",
         f"train.py --data {DATA}/prepared --backbone {BACKBONE} --output {RUN} --batch-size 12 "
-        f"--learning-rate {LEARNING_RATE} --heads documented strong --strong-epochs {STRONG_EPOCHS}",
+        f"--learning-rate {LEARNING_RATE} --heads documented strong --strong-epochs {STRONG_EPOCHS} "
+        f"--precision {precision}",
         f"evaluate.py --run {RUN} --data {DATA}/prepared --errors --json {RUN}/evaluation.json",
     ]
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pii.decoder.precision import best_seconds
+from pii.decoder.precision import backbone_dtype, best_seconds
 
 INT8_MAX = 127  # -128 is left out: what rounds beyond it would wrap around
+INT8_GAIN = 1.2  # of a linear layer: norms and attention take as long as before, so less would not show
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # int8 [n, in], int8 [out, in] → whole numbers [n, out]
 
 
@@ -88,3 +89,28 @@ def fastest_on_cpu() -> Product:
     rows, weight = torch.ones(32, 256, dtype=torch.int8), torch.ones(256, 256, dtype=torch.int8)
     on_float, on_int8 = best_seconds(lambda: in_float32(rows, weight), lambda: on_units(rows, weight))
     return on_units if on_int8 < on_float else in_float32
+
+
+def fastest_precision(device: torch.device) -> tuple[str, str]:
+    """The --precision in which this device is fastest, and why, in words: int8 where a CPU has units that gain by it.
+
+    Measured in some milliseconds. GPUs are not measured: bf16 is theirs, whatever float8 and int8 would give.
+    """
+    if device.type != "cpu":
+        return "bf16", "fp8 and int8 are not tried on a GPU"
+    dtype = backbone_dtype(device)
+    name = str(dtype).removeprefix("torch.")
+    if fastest_on_cpu() is not on_units:  # 35 times as long with AVX2: no busy machine turns that round
+        return "bf16", f"{name} here: this CPU has no units that multiply int8 faster"
+    gain = int8_gain(dtype)
+    precision = "int8" if gain > INT8_GAIN else "bf16"
+    return precision, f"int8 layers are {gain:.1f} times as fast as {name} ones on this CPU"
+
+
+@torch.no_grad()
+def int8_gain(dtype: torch.dtype) -> float:
+    """How many times as fast as a linear layer in `dtype` one in int8 is on this CPU, its input's rounding included."""
+    linear, rows = nn.Linear(576, 1536, bias=False, dtype=dtype), torch.randn(256, 576, dtype=dtype)
+    quantised = Int8Linear(linear)
+    in_dtype, in_int8 = best_seconds(lambda: linear(rows), lambda: quantised(rows))
+    return in_dtype / in_int8

@@ -155,3 +155,22 @@ def test_a_gpu_and_a_cpu_agree_on_an_int8_linear(shape):
     linear, x = a_linear(shape[1], 250, bias=True), some_activations(*shape)
     product = Int8Linear(linear.cuda())(x.cuda()).cpu()
     torch.testing.assert_close(product, Int8Linear(linear.cpu())(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "product", "seconds", "chosen", "said"),
+    [
+        ("cpu", on_units, (2.0, 1.0), "int8", "int8 layers are 2.0 times as fast as float32 ones"),
+        ("cpu", on_units, (1.0, 1.0), "bf16", "int8 layers are 1.0 times as fast"),
+        ("cpu", in_float32, (2.0, 1.0), "bf16", "float32 here"),  # a busy moment: the units are not there
+        ("cuda", on_units, (2.0, 1.0), "bf16", "GPU"),
+    ],
+)
+def test_the_fastest_precision_is_int8_where_the_units_are_there_and_pay(
+    monkeypatch, device, product, seconds, chosen, said
+):
+    monkeypatch.setattr(int8, "fastest_on_cpu", lambda: product)
+    monkeypatch.setattr(int8, "backbone_dtype", lambda _: torch.float32)
+    monkeypatch.setattr(int8, "best_seconds", lambda *_: list(seconds))
+    precision, why = int8.fastest_precision(torch.device(device))
+    assert precision == chosen and said in why

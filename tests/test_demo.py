@@ -1,0 +1,26 @@
+"""What demo.py runs, without running it."""
+
+import subprocess
+
+import pytest
+
+import demo
+import train
+from pii.common import UserError
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_demo_trains_in_the_precision_that_was_measured_and_says_so(monkeypatch, capsys, precision):
+    started: list[list[str]] = []
+
+    def stop_at_training(command: list[str], **_) -> subprocess.CompletedProcess:
+        started.append(command)
+        return subprocess.CompletedProcess(command, int("train.py" in command))
+
+    monkeypatch.setattr(demo, "fastest_precision", lambda _: (precision, "measured"))
+    monkeypatch.setattr(demo, "check_output", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", stop_at_training)
+    with pytest.raises(UserError):
+        demo.main([])
+    assert f"precision of the backbone: {precision} (measured)" in capsys.readouterr().out
+    assert train.parse_arguments(started[-1][2:]).precision == precision
