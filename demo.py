@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
+import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -15,11 +18,18 @@ from pii.common import Parser, UserError, positive_int, run
 from pii.decoder.int8 import fastest_precision
 from pii.device import choose_device, set_threads
 from pii.outputs import check_output
+from pii.redaction.redactor import Redactor
 
 ROOT = Path(__file__).resolve().parent
 BACKBONE = "backbones/smollm2-tekken"
 DATA, RUN = "data/demo", "runs/demo"
 LEARNING_RATE = 1e-2  # of the documented head: its 1e-5 wants 2,600 steps and more; the demo has 50
+LETTERS = (
+    "Dear Ms. Holloway, your order left our warehouse on 14 March 2024. Please pay £48.90 to GB29NWBK60161331926819, "
+    "or call 020 7946 0018. Regards, Daniel Whitfield",
+    "Bonjour Mme Lefèvre, votre rendez-vous du 3 juin 2024 aura lieu au 12 rue des Lilas, 69003 Lyon. Écrivez-moi à "
+    "camille.moreau@exemple.fr ou appelez le 06 12 34 56 78. Camille Moreau",
+)
 STRONG_EPOCHS = 6  # of the strong head, on features that the first epoch computed
 
 
@@ -41,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         json.loads((ROOT / RUN / f"{name}.json").read_text("utf-8")) for name in ("evaluation", "summary")
     )
     print_results(report, summary["validation"], seconds)
+    print_letters(Redactor(ROOT / RUN))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -61,6 +72,15 @@ def commands(rows: int, precision: str) -> list[str]:
         f"--precision {precision}",
         f"evaluate.py --run {RUN} --data {DATA}/prepared --errors --json {RUN}/evaluation.json",
     ]
+
+
+def print_letters(redactor: Redactor) -> None:
+    """Two letters and what the head that was just trained makes of them; labels stand out on a terminal."""
+    mark = "\033[7m{}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else "{}"
+    print("\ntwo letters, redacted by the head that was just trained:")
+    for letter in LETTERS:
+        before, after = (textwrap.fill(text, 100) for text in (letter, redactor.redact(letter)))
+        print(f"\n{before}\n\n" + re.sub(r"\[[A-Z0-9]+\]", lambda label: mark.format(label[0]), after))
 
 
 def print_results(report: dict, heads: dict[str, dict], seconds: dict[str, float]) -> None:
