@@ -78,8 +78,8 @@ def print_letters(redactor: Redactor) -> None:
     """Two letters and what the head that was just trained makes of them; labels stand out on a terminal."""
     mark = "\033[7m{}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else "{}"
     print("\ntwo letters, redacted by the head that was just trained:")
-    for letter in LETTERS:
-        before, after = (textwrap.fill(text, 100) for text in (letter, redactor.redact(letter)))
+    for letter, redacted in zip(LETTERS, redactor.redact(LETTERS), strict=True):
+        before, after = textwrap.fill(letter, 100), textwrap.fill(redacted, 100)
         print(f"\n{before}\n\n" + re.sub(r"\[[A-Z0-9]+\]", lambda label: mark.format(label[0]), after))
 
 

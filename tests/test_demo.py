@@ -38,7 +38,7 @@ class Terminal(io.StringIO):
 def test_two_letters_end_the_demo_in_colour_on_a_terminal_alone(monkeypatch, out, colour):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys, "stdout", out)
-    demo.print_letters(SimpleNamespace(redact=lambda text: "[PREFIX] [LASTNAME] " + text[-5:]))
+    demo.print_letters(SimpleNamespace(redact=lambda texts: ["[PREFIX] [LASTNAME] " + text[-5:] for text in texts]))
     printed = out.getvalue()
     assert all(letter[:20] in printed for letter in demo.LETTERS)
     assert printed.count("\033[7m[LASTNAME]\033[0m") == 2 * colour and printed.count("[LASTNAME]") == 2
