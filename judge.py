@@ -11,10 +11,10 @@ import numpy as np
 import prepare
 from pii.common import Parser, UserError, run
 from pii.corpus.store import PreparedSplit
+from pii.decoder.ready import default_run
 from pii.device import choose_device
 from pii.outputs import check_output, write_json
 from pii.processes import Processes
-from pii.redaction.ready import default_run, is_ready, ready_backbone
 from pii.redaction.rules.effects import SplitRules
 from pii.redaction.rules.rules import MODES
 from pii.scoring.judge import figures_of, judge, label_map_of, read_scores
@@ -29,8 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     check_output(arguments.json)
     device, run_folder = choose_device(arguments.device), arguments.run or default_run()
-    backbone = arguments.backbone or (ready_backbone() if is_ready(run_folder) else None)
-    tagger, config = load_run(run_folder, device, arguments.head, backbone)
+    tagger, config = load_run(run_folder, device, arguments.head, arguments.backbone)
     head = choose_head(config, run_folder, arguments.head)
     print(f"{head} head of {run_folder}, rules: {arguments.rules}\n")
     print(f"{'rows of':<24}{'rows':>6}" + "".join(f"{name:>11}" for name in COLUMNS))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pii.common import Parser, UserError, fraction, positive_int, run
 from pii.corpus.label_maps.maps import SETS, label_map_path, read_label_map
+from pii.decoder.ready import DEFAULT_RUN, default_run, is_ready
 from pii.device import set_threads
 from pii.inputs import NOT_UTF8, PACKED, advice, shown
 from pii.outputs import check_output, clear_leftovers
@@ -26,7 +27,6 @@ from pii.redaction.annotations.writers import (
     check_labels,
     new_folder,
 )
-from pii.redaction.ready import DEFAULT_RUN, default_run, is_ready
 from pii.redaction.records import BadRecord, Record, read_records
 from pii.redaction.redactor import Redactor, as_dicts, default_rules
 from pii.redaction.replacements import KINDS, Span, check_kind

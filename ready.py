@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from pii.common import Parser, UserError, positive_int, run
+from pii.decoder.ready import READY
 from pii.heads.heads import STRONG
 from pii.outputs import check_output, write_json
-from pii.redaction.ready import READY
 from pii.training.run_config import CONFIG, OPERATING_POINTS, read_config
 
 ROOT = Path(__file__).resolve().parent

@@ -10,6 +10,7 @@ from torch import nn
 from pii.common import UserError, path_text
 from pii.decoder.backbone import RANDOM_SHAPES, Backbone
 from pii.decoder.joint import plain_parameters
+from pii.decoder.ready import is_ready, ready_backbone
 
 FOLDER_KINDS = ("relative", "absolute")
 SAMPLES = 256  # numbers of each tensor that a checksum looks at
@@ -27,6 +28,8 @@ def folder_entry(name: str, run: Path) -> dict[str, str] | None:
 def locate(entry: dict, run: Path) -> str:
     """The name to load a run's backbone by, from what config.json keeps of it. A folder never becomes the name of a
     model of the hub, which could be anyone's. Raises UserError where it is gone."""
+    if is_ready(run):
+        return ready_backbone()
     if (folder := entry.get("folder")) is None:
         return as_path(entry["name"])
     places = (run.resolve() / as_path(folder["relative"]), Path(as_path(folder["absolute"])))

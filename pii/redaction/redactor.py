@@ -12,9 +12,9 @@ from pii.common import UserError
 from pii.corpus import tekken
 from pii.corpus.label_maps.maps import warn_unused
 from pii.corpus.rows import OUTSIDE
+from pii.decoder.ready import default_run
 from pii.device import choose_device
 from pii.redaction.detect import Found, detect, detect_together
-from pii.redaction.ready import default_run, is_ready, ready_backbone
 from pii.redaction.replacements import MODEL, Replacer, Span
 from pii.redaction.rules.checks import STDNUM
 from pii.redaction.rules.policy import Policy, read_policy
@@ -71,8 +71,6 @@ class Redactor:
         and `patterns` are as for Rulebook. What is said here of `replace` and `min_score` holds for all labels, else
         what the `policy` says, a mapping or a file."""
         run = default_run() if run is None else Path(run)
-        if backbone is None and is_ready(run):
-            backbone = ready_backbone()
         treatments = read_policy(Path(policy)) if isinstance(policy, Path | str) else Policy(policy)
         kinds = {} if replace else treatments.kinds()
         self.replacer = Replacer(replace or treatments.default.replace or "label", hash_key, vault, kinds=kinds)

@@ -7,9 +7,8 @@ import pytest
 import predict
 from pii.common import UserError
 from pii.corpus import tekken
-from pii.decoder import standin
+from pii.decoder import ready, standin
 from pii.heads.heads import STRONG
-from pii.redaction import ready
 from pii.redaction.redactor import Redactor
 from pii.training.run_config import read_config, stored_bias
 
