@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("--rows", type=positive_int, default=30_000, help="synthetic rows (%(default)s)")
+    parser.add_argument(
+        "--rows", type=positive_int, default=30_000, help="synthetic rows of the first training (%(default)s)"
+    )
     parser.add_argument(
         "--epochs", type=positive_int, default=4, help="the later ones read cached features (%(default)s)"
     )
@@ -43,13 +45,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def commands(arguments: argparse.Namespace) -> list[str]:
+    """Two trainings: on rows of both manners, then, shorter, on everyday texts and hospital papers beside new such rows."""
+    train = f"train.py --backbone {BACKBONE} --heads {STRONG} --batch-size 12 --layers {LAYERS}"
+    rows, split = arguments.rows, f"--validation-fraction {VALIDATION}"
     return [
         f"standin.py --output {BACKBONE}",
-        f"synthesize.py --rows {arguments.rows} --output {DATA}/rows.jsonl",
-        f"prepare.py --input {DATA}/rows.jsonl --output {DATA}/prepared --validation-fraction {VALIDATION}",
-        f"train.py --data {DATA}/prepared --backbone {BACKBONE} --output {RUN} --heads {STRONG} --batch-size 12 "
-        f"--layers {LAYERS} --epochs {arguments.epochs}",
-        f"evaluate.py --run {RUN} --data {DATA}/prepared --target-recall {TARGET_RECALLS} --json {RUN}/evaluation.json",
+        f"synthesize.py --rows {rows} --output {DATA}/mixed.jsonl",
+        f"prepare.py --input {DATA}/mixed.jsonl --output {DATA}/first {split}",
+        f"{train} --data {DATA}/first --output {RUN}-first --epochs 4",
+        f"synthesize.py --rows {rows // 10} --style documents --seed 1 --output {DATA}/documents.jsonl",
+        f"synthesize.py --rows {rows // 7} --seed 1 --output {DATA}/more.jsonl",
+        f"prepare.py --input {DATA}/documents.jsonl {DATA}/more.jsonl --output {DATA}/second {split}",
+        f"{train} --data {DATA}/second --output {RUN} --start-from {RUN}-first --epochs 4 --learning-rate 1e-3",
+        f"evaluate.py --run {RUN} --data {DATA}/second --target-recall {TARGET_RECALLS} --json {RUN}/evaluation.json",
     ]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pii.common import Parser, UserError, positive_int, run, seed
 from pii.inputs import is_gzip
 from pii.outputs import atomic_path
-from pii.synthetic.sentences import synthesize
+from pii.synthetic.sentences import STYLES, synthesize
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,9 +38,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=positive_int, default=2000, help="how many, half of them French (%(default)s)")
     parser.add_argument(
         "--style",
-        choices=["mixed", "own", "target"],
+        choices=STYLES,
         default="mixed",
-        help="own: as people write; target: as ai4privacy's rows are; mixed: half of each (%(default)s)",
+        help="own: as people write; documents: everyday English, French hospitals; target: as ai4privacy's rows are; "
+        "mixed: half own, half target (%(default)s)",
     )
     parser.add_argument("--seed", type=seed, default=0, help="the same seed gives the same bytes (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("data/raw/synthetic.jsonl"), help=".jsonl or .jsonl.gz")

@@ -1,7 +1,8 @@
 """Skeletons → rows: a sentence with places for values becomes a text with labelled spans.
 
-Two styles. `own`: letters, forms and messages as people write them, with the values of their country. `target`: the
-manner of ai4privacy's rows, short sentences of a language model around the English values of faker.js.
+Styles: `own`, letters, forms and messages as people write them, with the values of their country; `documents`, the same
+for everyday English and for passages of French hospital documents; `target`, the manner of ai4privacy's rows, short
+sentences of a language model around the English values of faker.js.
 """
 
 import random
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from pii.synthetic.values import LOCALES, TARGETS, Values
 from pii.synthetic.variations import vary
 
+STYLES = ("mixed", "own", "target", "documents")  # mixed: half own, half target
 SKELETON_FOLDER = Path(__file__).parent / "skeletons"
 PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]+|#+)\}")
 WITHOUT_PII = 0.08  # share of all rows
@@ -27,12 +29,15 @@ FRENCH_SPACES = ["\u00a0"] * 6 + ["\u202f"] * 2 + [" ", ""]  # what people type 
 def synthesize(rows: int, seed: int, style: str = "mixed") -> Iterator[dict]:
     """Yield `rows` rows, half English and half French in mixed order; the same arguments give the same rows.
 
-    `style` is own, target or mixed: half of each.
+    `style` is one of STYLES.
     """
     rng = random.Random(seed)
     values = Values(rng, seed)
     plan = []
     for language, count in (("en", rows - rows // 2), ("fr", rows // 2)):
+        if style == "documents":
+            plan += [(skeleton, language, False) for skeleton in choose_skeletons(f"documents_{language}", count, rng)]
+            continue
         own = {"own": count, "target": 0, "mixed": count - count // 2}[style]
         plan += [(skeleton, language, False) for skeleton in choose_skeletons(language, own, rng)]
         target = read_skeletons(f"target_{language}")
@@ -42,13 +47,13 @@ def synthesize(rows: int, seed: int, style: str = "mixed") -> Iterator[dict]:
         yield make_target_row(skeleton, language, values) if is_target else make_row(skeleton, language, values)
 
 
-def choose_skeletons(language: str, count: int, rng: random.Random) -> list[str]:
-    """`count` skeletons, of which the share WITHOUT_PII holds none."""
+def choose_skeletons(name: str, count: int, rng: random.Random) -> list[str]:
+    """`count` skeletons of a file, of which the share WITHOUT_PII holds none, if there are such."""
     with_pii: list[str] = []
     without_pii: list[str] = []
-    for skeleton in read_skeletons(language):
+    for skeleton in read_skeletons(name):
         (with_pii if re.search(r"\{[A-Z]", skeleton) else without_pii).append(skeleton)
-    rare = round(count * WITHOUT_PII)
+    rare = round(count * WITHOUT_PII) if without_pii else 0
     return sample_evenly(without_pii, rare, rng) + sample_evenly(with_pii, count - rare, rng)
 
 
@@ -61,7 +66,7 @@ def read_skeletons(name: str) -> list[str]:
 
 def sample_evenly(skeletons: list[str], count: int, rng: random.Random) -> list[str]:
     """`count` skeletons, each as often as the others, so that rare types are certain to occur."""
-    rounds, rest = divmod(count, len(skeletons))
+    rounds, rest = divmod(count, max(1, len(skeletons)))
     return skeletons * rounds + rng.sample(skeletons, rest)
 
 

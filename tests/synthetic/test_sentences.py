@@ -103,3 +103,17 @@ def test_french_rows_hold_no_break_spaces_before_double_punctuation_but_not_in_v
                 )
     assert signs["\u00a0"] > signs["\u202f"] > 0
     assert signs[" "] > 0
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_documents_are_different_skeletons_of_types_and_digits(language):
+    skeletons = skeletons_of(f"documents_{language}")
+    assert len({folded(skeleton) for skeleton in skeletons}) == len(skeletons) > 140
+    keys = {key for skeleton in skeletons for key in re.findall(r"\{([^{}\s\"]+)\}", skeleton)}
+    assert {key for key in keys if set(key) != {"#"}} < TYPES
+
+
+def test_rows_of_documents_are_of_their_skeletons_alone():
+    for row in sentences.synthesize(60, seed=0, style="documents"):
+        assert row["span_labels"] or row["language"] == "en"  # the French ones all hold personal data
+        assert all(row["unmasked_text"][start:end].strip() for start, end, _ in row["span_labels"])
