@@ -38,14 +38,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=positive_int, default=30_000, help="synthetic rows of the first training (%(default)s)"
     )
-    parser.add_argument(
-        "--epochs", type=positive_int, default=4, help="the later ones read cached features (%(default)s)"
-    )
     return parser.parse_args(argv)
 
 
 def commands(arguments: argparse.Namespace) -> list[str]:
-    """Two trainings: on rows of both manners, then, shorter, on everyday texts and hospital papers beside more of them."""
+    """Two trainings: on rows of both manners, then, shorter, on everyday and hospital texts beside more of them."""
     train = f"train.py --backbone {BACKBONE} --heads {STRONG} --batch-size 12 --layers {LAYERS}"
     rows, split = arguments.rows, f"--validation-fraction {VALIDATION}"
     return [
