@@ -72,13 +72,6 @@ class Redactor:
         self.replacer = Replacer(replace or treatments.default.replace or "label", hash_key, vault, kinds=kinds)
         config = read_config(Path(run))
         self.head = choose_head(config, Path(run), head)
-        heads = [self.head, *(other_heads(config, self.head) if second_opinion else ())]
-        self.tagger, *self.others = load_taggers(Path(run), config, choose_device(device), heads, backbone)
-        self.tokenizer = tekken.load()
-        if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
-            raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
-        self.max_length: int = config["max_length"]
-        self.bias = stored_bias(Path(run), self.head) if target_recall else 0.0
         rules = rules or default_rules()
         naming = Naming(label_map or {}, labels, exclude_labels)
         rule_labels = RULE_LABELS if rules != "none" else set()
@@ -90,6 +83,13 @@ class Redactor:
         treatments.check_labels(self.labels)
         self.min_scores = [least_score(min_score, treatments, label) for label in self.new_labels]
         self.column = column
+        heads = [self.head, *(other_heads(config, self.head) if second_opinion else ())]
+        self.tagger, *self.others = load_taggers(Path(run), config, choose_device(device), heads, backbone)
+        self.tokenizer = tekken.load()
+        if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
+            raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
+        self.max_length: int = config["max_length"]
+        self.bias = stored_bias(Path(run), self.head) if target_recall else 0.0
 
     def spans(self, texts: str | Iterable[str]) -> list[Span] | Iterator[list[Span]]:
         """Sorted spans without overlaps: (start, end, label, score, source), offsets in code points, end exclusive. The
