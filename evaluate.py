@@ -14,7 +14,7 @@ from pii.outputs import check_output, write_json
 from pii.pages.report_page import commonest_confusions, write_report_page
 from pii.processes import Processes
 from pii.redaction.rules.effects import SplitRules, rule_effects
-from pii.redaction.rules.rules import MODES
+from pii.redaction.rules.rules import MODES, check_mode
 from pii.scoring import errors, metrics
 from pii.scoring.errors import short
 from pii.scoring.judge import (
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def evaluate_run(arguments: argparse.Namespace, processes: Processes) -> None:
+    check_mode(arguments.rules)
     if arguments.show_text and not arguments.html:
         raise UserError("--show-text is for the page: name its file with --html")
     if processes.rank == 0:

@@ -76,14 +76,6 @@ class Redactor:
         self.replacer = Replacer(replace or treatments.default.replace or "label", hash_key, vault, kinds=kinds)
         config = read_config(run)
         self.head = choose_head(config, run, head)
-        heads = [self.head, *(other_heads(config, self.head) if second_opinion else ())]
-        self.tagger, *self.others = load_taggers(run, config, choose_device(device), heads, backbone)
-        self.tokenizer = tekken.load()
-        if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
-            raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
-        self.max_length: int = config["max_length"]
-        recall = None if isinstance(target_recall, bool) else target_recall
-        self.bias = 0.0 if target_recall is False else stored_bias(run, self.head, recall)
         rules = rules or default_rules()
         naming = Naming(label_map or {}, labels, exclude_labels)
         rule_labels = RULE_LABELS if rules != "none" else set()
@@ -95,6 +87,14 @@ class Redactor:
         treatments.check_labels(self.labels)
         self.min_scores = [least_score(min_score, treatments, label) for label in self.new_labels]
         self.column = column
+        heads = [self.head, *(other_heads(config, self.head) if second_opinion else ())]
+        self.tagger, *self.others = load_taggers(run, config, choose_device(device), heads, backbone)
+        self.tokenizer = tekken.load()
+        if self.tokenizer.describe()["sha256"] != config["tokenizer"]["sha256"]:
+            raise UserError(f"{run} was trained on another tokenizer than mistral-common brings: install its version")
+        self.max_length: int = config["max_length"]
+        recall = None if isinstance(target_recall, bool) else target_recall
+        self.bias = 0.0 if target_recall is False else stored_bias(run, self.head, recall)
 
     def spans(self, texts: str | Iterable[str]) -> list[Span] | Iterator[list[Span]]:
         """Sorted spans without overlaps: (start, end, label, score, source), offsets in code points, end exclusive. The

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pii.redaction.replacements import Span
 
-ALLOWED = ""  # the label of what stays in the text
+ALLOWED = "\0"  # the label of what stays in the text: none of a user's own
 
 
 class Said(NamedTuple):
@@ -19,7 +19,7 @@ class Said(NamedTuple):
     proven: Sequence[Span] = ()
     forms: Sequence[Span] = ()
     denied: Sequence[Span] = ()
-    allowed: Sequence[tuple[int, int, str]] = ()  # start, end, whatever
+    allowed: Sequence[Span] = ()  # of the label ALLOWED
 
 
 def joined(text: str, model: Iterable[Span], said: Said) -> Iterator[Span]:
@@ -27,13 +27,23 @@ def joined(text: str, model: Iterable[Span], said: Said) -> Iterator[Span]:
 
     A proven value is never cut: it gives way only to a denied or allowed one that holds all of it.
     """
-    allowed = [Span(start, end, ALLOWED, 1.0) for start, end, _ in said.allowed]
-    proven = not_within(not_within(said.proven, said.denied), allowed)
+    proven = not_within(not_within(said.proven, said.denied), said.allowed)
     spans = beside(text, model, beside("", said.denied, proven, keep_all=True))
     spans = beside(text, said.forms, spans)
-    stays = list(beside("", allowed, proven, keep_all=True))  # all that is left of it beside proven values
+    stays = list(beside("", said.allowed, proven, keep_all=True))  # all that is left of it beside proven values
     spans = beside(text, spans, [span for span in stays if span.label == ALLOWED])
     return (span for span in spans if span.label != ALLOWED)
+
+
+def side_by_side(spans: Iterable[Span]) -> list[Span]:
+    """Sorted and without overlaps: of those at one place the longest, and of one that begins within another the rest,
+    so that all that they cover stays covered."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        start = max(span.start, kept[-1].end) if kept else span.start
+        if start < span.end:
+            kept.append(span._replace(start=start))
+    return kept
 
 
 def not_within(spans: Sequence[Span], holders: Sequence[Span]) -> list[Span]:

@@ -4,12 +4,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import regex
 
 from pii.common import UserError
 from pii.corpus.formats.searched import is_whole as is_whole_word
+from pii.corpus.label_maps.maps import is_label
 from pii.corpus.spans import in_word
 from pii.inputs import decoded
 from pii.untrusted import read_json
@@ -17,9 +17,6 @@ from pii.untrusted import read_json
 LISTED = "LISTED"  # the label of a denied value that has none
 TOKEN = regex.compile(r"\w+|[^\w\s]")
 SECONDS, CHARACTERS_A_SECOND = 1.0, 1_000_000  # that a pattern may take for a document
-
-
-Placed = TypeVar("Placed", bound=tuple)  # (start, end, ...)
 
 
 class ValueList:
@@ -34,24 +31,23 @@ class ValueList:
         # first token → length → value → label: of the values that could begin at a token, each length is looked up once
         self.by_start: defaultdict[str, defaultdict[int, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
         for value, label in values.items():
-            key = fold(value)[0].strip() if folded else value.strip()
-            first = TOKEN.match(key)
-            if first is None:
-                raise UserError("a value of a list is empty: leave it out")
-            self.by_start[first[0]][len(key)][key] = label
+            composed, split = unicodedata.normalize("NFC", value), unicodedata.normalize("NFD", value)
+            for key in map(str.strip, {fold(value)[0]} if folded else {value, composed, split}):
+                first = TOKEN.match(key)
+                if first is None:
+                    raise UserError("a value of a list is empty: leave it out")
+                self.by_start[first[0]][len(key)][key] = label
 
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """(start, end, label), sorted, without overlaps: the longest value at each place, from left to right."""
+        """(start, end, label), sorted: the longest value at each place. One may begin within another."""
         read, places = fold(text) if self.fold else (text, None)
-        reach = 0
         for match in TOKEN.finditer(read):
-            if match.start() < reach or match[0] not in self.by_start:
+            if match[0] not in self.by_start:
                 continue
             for length, values in sorted(self.by_start[match[0]].items(), reverse=True):
                 start, end = match.start(), match.start() + length
                 label = values.get(read[start:end])
                 if label is not None and is_whole(read, start, end):
-                    reach = end
                     if places is not None:
                         start, end = places[start], after(text, places[end - 1])
                     yield start, end, label
@@ -97,27 +93,15 @@ class Patterns:
         self.patterns = [(label, compiled(pattern)) for label, pattern in patterns]
 
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """(start, end, label), sorted, without overlaps: from left to right, of those at one place the longest."""
+        """(start, end, label); those of one pattern do not overlap."""
         limit = SECONDS + len(text) / CHARACTERS_A_SECOND
-        found = []
         for label, pattern in self.patterns:
             try:
-                found += [(*match.span(), label) for match in pattern.finditer(text, timeout=limit) if match[0]]
+                yield from [(*match.span(), label) for match in pattern.finditer(text, timeout=limit) if match[0]]
             except TimeoutError:
                 raise UserError(
                     f"the pattern {pattern.pattern!r} takes more than {limit:.0f} s for a text: make it simpler"
                 ) from None
-        yield from first_come(found)
-
-
-def first_come(spans: Iterable[Placed]) -> list[Placed]:
-    """Sorted and without overlaps: of those at one place the longest, from left to right. A span is a tuple that begins
-    with its start and its end."""
-    kept: list[Placed] = []
-    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
-        if not kept or span[0] >= kept[-1][1]:
-            kept.append(span)
-    return kept
 
 
 def compiled(pattern: str) -> regex.Pattern:
@@ -128,10 +112,12 @@ def compiled(pattern: str) -> regex.Pattern:
 
 
 def parted(entries: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """(value or /pattern/, label) pairs → (value → label, (label, pattern) pairs)."""
+    """(value or /pattern/, label) pairs → (value → label, (label, pattern) pairs). Raises UserError."""
     values: dict[str, str] = {}
     patterns: list[tuple[str, str]] = []
     for value, label in entries:
+        if not isinstance(value, str) or not is_label(label):
+            raise UserError("a list holds what is no text, or a label that is empty or has a control character")
         if is_pattern(value):
             patterns.append((label, value[1:-1]))
         else:
@@ -146,8 +132,6 @@ def read_list(path: Path, labelled: bool) -> list[tuple[str, str]]:
     for line in decoded(path.read_bytes(), str(path)).splitlines():
         value, _, label = line.partition("\t") if labelled else (line, "", "")
         value, label = value.strip(), label.strip() or LISTED
-        if not label.isprintable():
-            raise UserError(f"{path}: a label holds a control character: a line is a value, a tab and a label")
         if value and not value.startswith("#"):
             pairs.append((value, label))
     return pairs
@@ -164,7 +148,7 @@ def labelled_patterns(given: object, where: str) -> list[tuple[str, str]]:
         for label, patterns in given.items():
             several = patterns if isinstance(patterns, list | tuple) else [patterns]
             pairs += [(label, pattern) for pattern in several]
-    if not isinstance(given, Mapping) or not all(isinstance(text, str) and text for pair in pairs for text in pair):
+    if not isinstance(given, Mapping) or not all(is_label(label) and isinstance(p, str) and p for label, p in pairs):
         raise UserError(f'{where} is no object of label to pattern, as {{"EMPLOYEEID": "EMP-[0-9]{{6}}"}}')
     return pairs
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from pii.common import UserError
 from pii.redaction.replacements import Span
-from pii.redaction.rules.joining import Said, joined
+from pii.redaction.rules.joining import ALLOWED, Said, joined, side_by_side
 from pii.redaction.rules.lists import (
     LISTED,
     Patterns,
     ValueList,
-    first_come,
     labelled_patterns,
     parted,
     read_list,
@@ -67,11 +66,13 @@ class Rulebook:
             if name is not None and self.policy.of(name).rules is not False:
                 span = Span(start, end, name, PROVEN_SCORE if certain else FORM_SCORE, rule)
                 (proven if certain else forms).append(span)
-        denied = first_come(
+        denied = side_by_side(
             [Span(*value, PROVEN_SCORE, "list:deny") for part in self.denied for value in part.find(text)]
             + [Span(*value, PROVEN_SCORE, "pattern") for value in self.patterns.find(text)]
         )
-        allowed = first_come(value for part in self.allowed for value in part.find(text))
+        allowed = side_by_side(
+            Span(start, end, ALLOWED, PROVEN_SCORE) for part in self.allowed for start, end, _ in part.find(text)
+        )
         return Said(proven, forms, denied, allowed)
 
 

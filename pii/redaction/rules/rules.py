@@ -6,10 +6,11 @@ candidate may be is bounded, and each starts where a word does.
 
 import ipaddress
 import re
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from pii.common import UserError
@@ -20,7 +21,7 @@ from pii.redaction.rules.checks import by_stdnum
 MODES = ("none", "proven", "all")
 PROVEN_SCORE, FORM_SCORE = 1.0, 0.5
 WORD = re.compile(r"[^\W_]+")
-SEPARATORS = " .-/\u00a0\u2009\u202f\u2011\u2010"
+SEPARATORS = {*"./\u2212"} | {c for c in map(chr, range(0x3001)) if unicodedata.category(c) in ("Zs", "Pd")}
 MOST, MOST_WORDS = 34, 12  # characters of a number, and words that they are written in: an IBAN's
 FEWEST = 9  # characters
 CONTEXT = 40  # characters before a number that may say what it is
@@ -28,7 +29,7 @@ ADDRESS_START = r"(?<![^\W_])"
 ADDRESS_END = r"(?![^\W_])"
 
 
-Word = tuple[int, int] | None  # where it starts and ends
+Word = tuple[int, int]  # where it starts and ends
 
 
 class Found(NamedTuple):
@@ -71,6 +72,17 @@ def number(form: str) -> re.Pattern:
 COMPANY = re.compile(r"\b(?:siren|siret|rcs|r\.c\.s\.?)\b", re.I)
 VIN = number(r"(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{8}[0-9X][A-HJ-NPR-Z0-9]{8}")
 VAT = number(r"[A-Z]{2}[A-Z0-9]{8,12}|CHE\d{9}[A-Z]{2,4}")
+CARD = number(
+    r"4\d{12}(?:\d{3}){0,2}"  # Visa
+    r"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|6011\d{12}(?:\d{3})?|6(?:4[4-9]|5\d)\d{13,16}"  # Discover
+    r"|(?:3(?:0[0-5]|8\d|9\d)\d|3095)\d{10}(?:\d\d)?|36\d{12,17}"  # Diners Club
+    r"|35\d{14}|35(?:2[89]|[3-8]\d)\d{12,15}|(?:2131|1800)\d{11}"  # JCB
+    r"|(?:5[0678]|67)\d{10,17}|(?:0604|63(?:0[4-9]|[1-8]\d|90))\d{8,15}"  # Maestro
+    r"|62\d{14,17}"  # UnionPay
+    r"|220[0-4]\d{12}"  # Mir
+)
 FOURS = tuple(
     (4,) * whole + rest for whole, rest in ((3, (1,)), (3, (2,)), (3, (3,)), (4, ()), (4, (1,)), (4, (2,)), (4, (3,)))
 )
@@ -80,16 +92,13 @@ NUMBERS = (
     Number("nir", "SSN", number(r"[1-478]\d{4}(?:\d\d|2[AB])\d{8}"), by_stdnum("fr.nir"), ((1, 2, 2, 2, 3, 3, 2),)),
     Number("ahv", "SSN", number(r"756\d{10}"), by_stdnum("ch.ssn"), ((3, 4, 4, 2),)),
     Number("vat", "VATNUMBER", VAT, checks.vat, most_words=5, capitals=True),
-    Number("card", "CREDITCARDNUMBER", number(r"\d{12,19}"), checks.card, (*FOURS, (4, 6, 5), (4, 6, 4), (4, 4, 5))),
-    Number("imei", "PHONEIMEI", number(r"\d{15}"), checks.imei, ((2, 6, 6, 1), (6, 2, 6, 1), (8, 6, 1))),
-    Number("siret", "COMPANYNUMBER", number(r"\d{14}"), by_stdnum("fr.siret"), ((3, 3, 3, 5),), COMPANY),
+    Number("card", "CREDITCARDNUMBER", CARD, checks.card, (*FOURS, (4, 6, 5), (4, 6, 4), (4, 4, 5))),
+    Number("imei", "PHONEIMEI", number(r"\d{15}"), checks.card, ((2, 6, 6, 1), (6, 2, 6, 1), (8, 6, 1))),
+    Number("siret", "COMPANYNUMBER", number(r"\d{14}"), by_stdnum("fr.siret"), ((3, 3, 3, 5), (9, 5)), COMPANY),
     Number("siren", "COMPANYNUMBER", number(r"\d{9}"), by_stdnum("fr.siren"), ((3, 3, 3),), COMPANY),
-    Number(
-        "vin", "VEHICLEVIN", number(r"(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{8}[0-9X][A-HJ-NPR-Z0-9]{8}"), checks.vin, most_words=1
-    ),
+    Number("vin", "VEHICLEVIN", VIN, checks.vin, most_words=1),
 )
 SPELLINGS = {groups for rule in NUMBERS for groups in rule.groups}
-BEGINNINGS = {groups[:size] for groups in SPELLINGS for size in range(1, len(groups))}
 
 
 def never(value: str) -> bool:
@@ -194,61 +203,75 @@ def numbers(text: str) -> Iterator[Found]:
     whole and what is one word or grouped as usual is tried: of any window one in ten would have a check digit."""
     rest = (match.span() for match in WORD.finditer(text))
     words = deque(islice(rest, MOST_WORDS + 1))
-    before = None  # the word before, where it has digits alone
+    before = None
     while words:
-        start, end = words[0]
-        if could_start(text, words):
-            joined = before if before is not None and is_joined(text, before, words[0]) else None
-            if found := number_at(text, words, joined):
-                yield found
-        before = words[0] if text[start:end].isdecimal() else None
-        words.popleft()
+        if could_start(text, words) and (found := number_at(text, words, before)):
+            yield found
+        before = words.popleft()
         words.extend(islice(rest, 1))
 
 
-def number_at(text: str, words: Sequence[tuple[int, int]], before: Word) -> Found | None:
-    """The longest proven number that begins with the first of these words; `before` is the word before, where that has
-    digits alone and one separator joins it."""
+def number_at(text: str, words: Sequence[Word], before: Word | None) -> Found | None:
+    """The longest proven number that begins with the first of these words; `before` is the word before it."""
     compact, start, found = "", words[0][0], None
     groups: tuple[int, ...] = ()
-    for place, word in enumerate(islice(words, MOST_WORDS)):
+    mark = ""  # the separator between its digits: one throughout; words of letters alone may have another
+    for word, after in zip_longest(islice(words, MOST_WORDS), islice(words, 1, MOST_WORDS + 1)):
         compact += text[slice(*word)]
         groups += (word[1] - word[0],)
         if len(compact) > MOST or not compact.isascii():
             break
-        after = words[place + 1] if place + 1 < len(words) and is_joined(text, word, words[place + 1]) else None
-        complete = len(compact) >= FEWEST and is_whole(text, compact, groups, before, after)
+        whole = (start, word[1])
+        complete = len(compact) >= FEWEST and is_whole(text, whole, compact, groups, mark, before, after)
         if complete and (rule := proving(text, start, compact, groups)):
-            found = Found(start, word[1], rule.label, f"rule:{rule.name}", True)
-        if after is None or (compact.isdecimal() and before and groups not in BEGINNINGS):
+            found = Found(*whole, rule.label, f"rule:{rule.name}", True)
+        if after is None or not is_joined(text, word, after):
             break
-        if separator(text, after) != separator(text, words[1]):  # one throughout
-            break
+        if has_digit(text[slice(*word)]) and has_digit(text[slice(*after)]):
+            if mark not in ("", plain(text[word[1]])):
+                break
+            mark = plain(text[word[1]])
     return found
 
 
-def is_whole(text: str, compact: str, groups: tuple[int, ...], before: Word, after: Word) -> bool:
+def is_whole(
+    text: str, place: Word, compact: str, groups: tuple[int, ...], mark: str, before: Word | None, after: Word | None
+) -> bool:
     """Whether words are all of a number: those in usual groups are, unless such a group goes on before or after them;
     others where no digits are joined to them."""
     if len(groups) == 1 or not compact.isdecimal():
         return True
-    goes_on = after is not None and text[slice(*after)].isdecimal() and text[after[1] : after[1] + 1] != "/"
-    if groups in SPELLINGS:
-        return not goes_on and (before is None or before[1] - before[0] != groups[0])
-    return not goes_on and before is None
+    sooner, later = more(text, place, before, mark), more(text, place, after, mark)
+    if groups not in SPELLINGS:
+        return not sooner and not later
+    longer = (*groups, len(later))
+    could_be = any(longer in rule.groups and rule.form.fullmatch(compact + later) for rule in NUMBERS)
+    return len(sooner) != groups[0] and {*groups} != {len(later)} and not could_be
 
 
-def separator(text: str, word: tuple[int, int]) -> str:
-    """What stands before a word; all spaces are the same."""
-    return " " if text[word[0] - 1].isspace() else text[word[0] - 1]
+def more(text: str, place: Word, word: Word | None, mark: str) -> str:
+    """The word beside a number if it may be more of it: if it has digits, the number's own separator joins it, and no
+    other joins it to digits further on, as in a date. Else nothing."""
+    if word is None or not is_joined(text, *sorted((place, word))) or not has_digit(text[slice(*word)]):
+        return ""
+    follows = word > place
+    between = text[place[1] if follows else word[1]]
+    beyond = text[word[1] : word[1] + 2] if follows else text[max(0, word[0] - 2) : word[0]][::-1]
+    elsewhere = has_digit(beyond[1:]) and beyond[0] in SEPARATORS and plain(beyond[0]) != mark
+    return text[slice(*word)] if plain(between) == mark and not elsewhere else ""
 
 
-def is_joined(text: str, word: tuple[int, int], after: tuple[int, int]) -> bool:
+def plain(separator: str) -> str:
+    """All spaces are the same."""
+    return " " if separator.isspace() else separator
+
+
+def is_joined(text: str, word: Word, after: Word) -> bool:
     """Whether one separator stands between two words."""
     return after[0] - word[1] == 1 and text[word[1]] in SEPARATORS
 
 
-def could_start(text: str, words: Sequence[tuple[int, int]]) -> bool:
+def could_start(text: str, words: Sequence[Word]) -> bool:
     """Whether a number may begin with the first word: it has digits, or is the letters of a country before some."""
     word = text[slice(*words[0])]
     if len(word) in (2, 3) and word.isalpha():
@@ -294,7 +317,7 @@ def phones(text: str) -> Iterator[Found]:
 
     seen = set()
     for region in ("FR", "GB", "US"):
-        for match in phonenumbers.PhoneNumberMatcher(text, region):
+        for match in phonenumbers.PhoneNumberMatcher(text, region, max_tries=len(text) + 1):
             if (match.start, match.end) not in seen:
                 seen.add((match.start, match.end))
                 yield Found(match.start, match.end, "PHONENUMBER", "rule:phone", False)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pii.redaction.replacements import Span
-from pii.redaction.rules.joining import Said, joined
+from pii.redaction.rules.joining import ALLOWED, Said, joined, side_by_side
 from pii.redaction.rules.rules import PROVEN_SCORE
 
 SIZE = 24
@@ -23,7 +23,7 @@ model = sorted_spans("MODEL", "model", 0.7)
 proven = sorted_spans("IBAN", "rule:iban", PROVEN_SCORE)
 forms = sorted_spans("EMAIL", "rule:email", 0.5)
 denied = sorted_spans("STAFF", "list:deny", PROVEN_SCORE)
-allowed = sorted_spans("", "", 1.0)
+allowed = sorted_spans(ALLOWED, "", 1.0)
 
 
 def covered(spans: list) -> set[int]:
@@ -33,7 +33,7 @@ def covered(spans: list) -> set[int]:
 @settings(max_examples=400, deadline=None)
 @given(st.text("ab ,1", min_size=SIZE, max_size=SIZE), model, proven, forms, denied, allowed)
 def test_the_stronger_takes_its_extent_and_nothing_overlaps(text, model, proven, forms, denied, allowed):
-    spans = list(joined(text, iter(model), Said(proven, forms, denied, [span[:3] for span in allowed])))
+    spans = list(joined(text, iter(model), Said(proven, forms, denied, allowed)))
     end = 0
     for span in spans:
         assert end <= span.start < span.end <= SIZE
@@ -62,3 +62,9 @@ def test_without_rules_the_models_spans_come_as_they_are_and_as_they_are_needed(
     spans = joined("a,b,c,", lazily(), Said())
     assert next(spans) == Span(0, 1, "A", 0.5) and len(asked) < 3
     assert len(list(spans)) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, SIZE), st.integers(1, 9)).map(lambda p: Span(p[0], sum(p), "A", 1.0))))
+def test_spans_that_overlap_cover_afterwards_what_they_covered(spans):
+    kept = side_by_side(spans)
+    assert covered(kept) == covered(spans) and all(a.end <= b.start for a, b in pairwise(kept))

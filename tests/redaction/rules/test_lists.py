@@ -32,7 +32,10 @@ def values_in(text: str, values: list[str], fold: bool = False) -> list[str]:
         ("AnnAnn", ["Ann"], False, []),
         ("", ["Ann"], True, []),
         ("Ann", [], False, []),
-        ("Jean Paul Jean Jean", ["Jean Jean", "Jean"], False, ["Jean", "Jean Jean"]),
+        ("Jean Paul Jean Jean", ["Jean Jean", "Jean"], False, ["Jean", "Jean Jean", "Jean"]),
+        ("Ann Lee Smith", ["Ann Lee", "Lee Smith"], False, ["Ann Lee", "Lee Smith"]),
+        ("Andre\u0301, Andr\u00e9", ["Andr\u00e9"], False, ["Andre\u0301", "Andr\u00e9"]),
+        ("Andre\u0301, Andr\u00e9", ["Andre\u0301"], False, ["Andre\u0301", "Andr\u00e9"]),
     ],
 )
 def test_values_are_found_as_whole_words(text, values, folded, found):
@@ -47,14 +50,11 @@ def test_found_values_are_those_of_a_plain_search(text, values):
     def is_border(place: int) -> bool:
         return place in (0, len(text)) or not (text[place - 1].isalnum() and text[place].isalnum())
 
-    expected, place = [], 0
-    while place < len(text):
+    expected = []
+    for place in range(len(text)):
         fits = [v for v in values if text.startswith(v, place) and is_border(place) and is_border(place + len(v))]
-        if fits and not text[place].isspace():
+        if fits:
             expected.append((place, place + len(max(fits, key=len)), "A"))
-            place += len(max(fits, key=len))
-        else:
-            place += 1
     assert list(ValueList(dict.fromkeys(values, "A")).find(text)) == expected
 
 
@@ -64,9 +64,15 @@ def test_a_hundred_thousand_values_are_looked_up_at_once():
     assert sum(1 for _ in ValueList(values).find(text)) == 2000
 
 
-def test_patterns_find_the_longest_at_each_place_and_nothing_empty():
-    patterns = Patterns([("ID", r"EMP-\d{6}"), ("LONG", r"EMP-\d+"), ("NOTHING", r"x*")])
-    assert list(patterns.find("EMP-123456 EMP-1234567")) == [(0, 10, "ID"), (11, 22, "LONG")]
+def test_patterns_find_nothing_empty():
+    patterns = Patterns([("ID", r"EMP-\d{6}"), ("LONG", r"EMP-\d{7}"), ("NOTHING", r"x*")])
+    assert list(patterns.find("EMP-1234567")) == [(0, 10, "ID"), (0, 11, "LONG")]
+
+
+@pytest.mark.parametrize("entry", [("Ann", ""), ("Ann", None), (7, "A"), ("Ann", "A\nB"), (b"Ann", "A")])
+def test_what_is_no_value_or_no_label_is_one_line(entry):
+    with pytest.raises(UserError, match="no text, or a label"):
+        parted([entry])
 
 
 def test_a_pattern_that_takes_too_long_ends_in_one_line(monkeypatch):
@@ -90,7 +96,7 @@ def test_files_hold_a_value_or_a_pattern_a_line(tmp_path):
     assert parted([("Ann", "A"), ("/b+/", "B")]) == ({"Ann": "A"}, [("B", "b+")])
 
 
-@pytest.mark.parametrize("held", ["[]", "7", '{"A": 7}', '{"A": [7]}', '{"A": ""}', "{", "[" * 100_000])
+@pytest.mark.parametrize("held", ["[]", "7", '{"A": 7}', '{"A": [7]}', '{"A": ""}', '{"": "a"}', "{", "[" * 100_000])
 def test_a_file_of_patterns_that_is_none_is_one_line(tmp_path, held):
     path = tmp_path / "patterns.json"
     path.write_text(held)

@@ -44,6 +44,14 @@ def test_what_each_part_finds_says_where_it_came_from():
     assert sources(spans) == found and len(spans) == len(found)  # and nothing of Ann Lee
 
 
+def test_all_of_each_listed_value_is_redacted_or_left_where_they_overlap():
+    text = "Ann Lee Smith"
+    book = Rulebook(deny={"Lee Smith": "B"}, patterns={"A": "Ann Lee"})
+    assert [(text[s.start : s.end], s.label) for s in book.apply(text, [])] == [("Ann Lee", "A"), (" Smith", "B")]
+    book = Rulebook(allow=["Ann Lee", "Lee Smith"])
+    assert list(book.apply(text, [Span(0, 13, "NAME", 1.0)])) == []
+
+
 def test_an_empty_rulebook_changes_nothing():
     spans = [Span(0, 3, "A", 0.1)]
     assert list(Rulebook().apply(TEXT, iter(spans))) == spans
@@ -94,6 +102,13 @@ def test_a_policy_sets_scores_and_rules_and_flags_override_it(build):
     assert build(rules="proven", policy=policy, replace="mask").redact(text) == f"Pay with {'*' * len(CARD)} today."
     with pytest.raises(UserError, match="NOSUCH"):
         build(rules="proven", policy={"NOSUCH": {}})
+
+
+def test_what_is_wrong_with_a_list_is_said_before_the_model_is_loaded(build, monkeypatch):
+    monkeypatch.setattr("pii.redaction.redactor.load_taggers", lambda *arguments: pytest.fail("loaded"))
+    for wrong in ({"deny": {"Ann": ""}}, {"allow": [" "]}, {"patterns": {"A": "("}}, {"policy": {"NOSUCH": {}}}):
+        with pytest.raises(UserError):
+            build(**wrong)
 
 
 def test_numbered_values_that_rules_found_come_back(command, tmp_path):

@@ -1,8 +1,10 @@
 """Values that rules prove: all of each kind, in every usual spelling and sentence; none with a wrong check digit."""
 
+import os
 import random
 import string
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -12,7 +14,7 @@ pytest.importorskip("faker")
 from faker import Faker
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stdnum import luhn
+from stdnum import ean, luhn, vatin
 from stdnum.fr import nir, siren
 
 from pii.common import UserError
@@ -117,6 +119,64 @@ def a_vin(rng: random.Random, fake: Faker) -> str:
     return next(whole for check in "0123456789X" if checks.vin(whole := vin[:8] + check + vin[9:]))
 
 
+def bare(value: str) -> str:
+    return "".join(filter(str.isalnum, value))
+
+
+def a_foreign_vat(rng: random.Random, fake: Faker) -> str:
+    """A number of another country than France, as that writes it: L is a letter, 0 a digit, all else as it is."""
+    form = rng.choice(FOREIGN_VATS)
+    while True:
+        drawn = {"L": string.ascii_uppercase, "0": string.digits}
+        value = form[:2] + "".join(rng.choice(drawn.get(c, c)) for c in form[2:])
+        if vatin.is_valid(bare(value)):
+            return value
+
+
+def an_ahv(rng: random.Random, fake: Faker) -> str:
+    value = "756" + digits(rng, 9)
+    return value + ean.calc_check_digit(value)
+
+
+def a_siren(rng: random.Random, fake: Faker) -> str:
+    value = rng.choice("3456789") + digits(rng, 7)
+    return value + luhn.calc_check_digit(value)
+
+
+def a_siret(rng: random.Random, fake: Faker) -> str:
+    value = a_siren(rng, fake) + "0" + digits(rng, 3)
+    return value + luhn.calc_check_digit(value)
+
+
+def bech32(prefix: str, rng: random.Random) -> str:
+    """A pay-to-witness-public-key-hash address, its checksum found by BIP 173's own sum."""
+    values = [0, *(rng.randrange(32) for _ in range(32))]
+    known = [*(ord(c) >> 5 for c in prefix), 0, *(ord(c) & 31 for c in prefix), *values, *[0] * 6]
+    total = 1
+    for value in known:
+        top, total = total >> 25, (total & 0x1FFFFFF) << 5 ^ value
+        for bit, term in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            total ^= term if top >> bit & 1 else 0
+    values += [(total ^ 1) >> 5 * (5 - i) & 31 for i in range(6)]
+    return f"{prefix}1" + "".join(checks.BECH32[value] for value in values)
+
+
+def a_segwit(rng: random.Random, fake: Faker) -> str:
+    return bech32("bc", rng)
+
+
+def a_litecoin_segwit(rng: random.Random, fake: Faker) -> str:
+    return bech32("ltc", rng)
+
+
+FOREIGN_VATS = """ATU00000000|ATU 00000000|BE 0000.000.000|BE0000 000 000|BG 000 000 000|CHE-000.000.000 MWST
+    CY 00000000L|CHE-000.000.000 TVA|CZ 00000000|CZ00000000|DE 000 000 000|DE-000000000|DK 00 00 00 00|EE 000 000 000
+    EL 000 000 000|ES L00000000|ES-L0000000L|FI 0000000-0|FI00000000|GB 000 0000 00|GB000 0000 00
+    HR 00000000000|HU-00000000|IE 0000000L|IE0000000LL|IT 000 000 00000|IT00000000000|LT 000 000 000
+    LT 000000000000|LU 000 000 00|LV 000 0000 0000|MT 0000 0000|NL 000000000B01|NL0000.00.000.B01
+    NO 000 000 000 MVA|PL 000-000-00-00|PL 0000000000|PT 000 000 000|RO 00000000|RS 000000000|RU 0000000000
+    SE 000000000001|SI 0000 0000|SK 000 000 00 00|XI 000 0000 00"""
+FOREIGN_VATS = [form.strip() for line in FOREIGN_VATS.splitlines() for form in line.split("|")]
 FOUR = (4,) * 9
 SPELLINGS: dict[str, tuple[Callable, list[Callable[[str], str]]]] = {
     "iban": (
@@ -144,12 +204,25 @@ SPELLINGS: dict[str, tuple[Callable, list[Callable[[str], str]]]] = {
             lambda v: grouped(v, (2, 2), " "),
         ],
     ),
+    "vat: foreign": (
+        a_foreign_vat,
+        [str, bare, lambda v: v.replace(" ", "\u00a0"), lambda v: v.replace("-", "\u2011")],
+    ),
+    "ahv": (an_ahv, [str, *(lambda v, s=s: grouped(v, (3, 4, 4), s) for s in ". -")]),
+    "siren": (a_siren, [str, *(lambda v, s=s: grouped(v, (3, 3), s) for s in " .-\u00a0")]),
+    "siret": (
+        a_siret,
+        [str, *(lambda v, s=s, g=g: grouped(v, g, s) for s in " .-\u202f" for g in ((3, 3, 3), (9,)))],
+    ),
     "bitcoin": (a_bitcoin, [str]),
+    "bitcoin: bech32": (a_segwit, [str, str.upper]),
+    "litecoin: bech32": (a_litecoin_segwit, [str, str.upper]),
     "litecoin": (a_litecoin, [str]),
     "ethereum": (an_ethereum, [str]),
     "vin": (a_vin, [str, str.lower]),
 }
-HOW_MANY = 300
+WORDS_BEFORE = {"siren": "SIREN ", "siret": "SIRET n° "}  # without which they are not looked for
+HOW_MANY = int(os.environ.get("VALUES", "300"))  # of each kind; run it with VALUES=10000 after a change of the rules
 
 
 @pytest.mark.parametrize("kind", SPELLINGS)
@@ -161,11 +234,31 @@ def test_every_value_with_a_right_checksum_is_proven_in_every_spelling_and_sente
     for i in range(HOW_MANY):
         value = rng.choice(spellings)(make(rng, fake))
         frame = FRAMES[i % len(FRAMES)]
-        text, start = frame.format(value), frame.index("{")
+        before = WORDS_BEFORE.get(kind, "")
+        text, start = frame.format(before + value), frame.index("{") + len(before)
         found = [(f.start, f.end) for f in find(text) if (f.proven and f.rule != "rule:vin") or kind == "vin"]
         if (start, start + len(value)) not in found:
             missed.append(text)
     assert missed == []
+
+
+def wrong(value: str, kind: str, rng: random.Random) -> str:
+    """The value with one character changed that its checksum is about."""
+    if kind == "ethereum":
+        place = next(i for i in range(41, 1, -1) if value[i].isalpha())
+        return value[:place] + value[place].swapcase() + value[place + 1 :]
+    if kind == "vat: foreign":
+        others = (one_digit_changed(value, rng) for _ in count())
+        return next(other for other in others if not vatin.is_valid(bare(other)))
+    place = 8 if kind == "vin" else len(value) - 1
+    alphabets = {"bitcoin": checks.BASE58, "litecoin": checks.BASE58}
+    others = checks.BECH32 if kind.endswith("bech32") else alphabets.get(kind, string.digits)
+    return value[:place] + rng.choice([c for c in others if c != value[place]]) + value[place + 1 :]
+
+
+def one_digit_changed(value: str, rng: random.Random) -> str:
+    place = rng.choice([i for i, character in enumerate(value) if character.isdigit()])
+    return value[:place] + rng.choice([c for c in string.digits if c != value[place]]) + value[place + 1 :]
 
 
 @pytest.mark.parametrize("kind", SPELLINGS)
@@ -174,17 +267,9 @@ def test_no_value_with_a_wrong_character_is_proven(kind):
     rng, fake = random.Random(kind), Faker(["fr_FR", "en_GB", "de_DE"])
     Faker.seed(1)
     for i in range(HOW_MANY):
-        value = make(rng, fake)
-        place = len(value) - 1 if kind != "vin" else 8
-        if kind == "ethereum":
-            place = next(i for i in range(41, 1, -1) if value[i].isalpha())
-            wrong = value[:place] + value[place].swapcase() + value[place + 1 :]
-        else:
-            others = {"bitcoin": checks.BASE58, "litecoin": checks.BASE58}.get(kind, string.digits)
-            wrong = value[:place] + rng.choice([c for c in others if c != value[place]]) + value[place + 1 :]
-        wrong = rng.choice(spellings)(wrong)
-        named = {f.rule for f in find(FRAMES[i % len(FRAMES)].format(wrong))}
-        assert f"rule:{kind}" not in named or wrong.upper() == value.upper(), wrong
+        value = rng.choice(spellings)(wrong(make(rng, fake), kind, rng))
+        text = FRAMES[i % len(FRAMES)].format(WORDS_BEFORE.get(kind, "") + value)
+        assert f"rule:{kind.split(':')[0]}" not in {f.rule for f in find(text)}, value
 
 
 def test_siren_and_siret_are_proven_where_the_text_says_what_they_are():
@@ -208,6 +293,22 @@ TEXTS = {
     "segwit in capitals": (SEGWIT, [SEGWIT]),
     "a card after digits": ("on 12 4539 1488 0343 6467", ["4539 1488 0343 6467"]),
     "one digit alone": ("0000 0000 0000 0000", []),
+    "card, month and year": ("4539 1488 0343 6467 12 27", ["4539 1488 0343 6467"]),
+    "a card of an issuer without longer ones, and its code": ("5555 5555 5555 4444 123", ["5555 5555 5555 4444"]),
+    "a card with dashes and its code": ("4539-1488-0343-6467 123", ["4539-1488-0343-6467"]),
+    "a card beside dates": ("3.4.2024 4539 1488 0343 6467 12-04-2024", ["4539 1488 0343 6467"]),
+    "more groups of the same size": ("4539 1488 0343 6467 4539", []),
+    "a wrong IBAN that holds what could be a card": ("DE88 4539 1488 0343 6467 00", []),
+    "an address behind": ("SIRET 732 829 320 00074 75008 Paris", ["732 829 320 00074"]),
+    "a telephone number behind": ("NIR 1 85 05 78 006 084 91 06 12 34 56 78", ["1 85 05 78 006 084 91"]),
+    "dashes of a word processor": ("4539\u20131488\u20130343\u20136467", ["4539\u20131488\u20130343\u20136467"]),
+    "two kinds of separators": ("4539 1488-0343 6467", []),
+    "a country before dots": ("BE 0428.759.497", ["BE 0428.759.497"]),
+    "VAT numbers of countries without checksums": (
+        "EG123456789 KR1234567890 TN1234567A ALK12345678L MXABC680524P76",
+        [],
+    ),
+    "an address without letters": ("0x" + 40 * "0", []),
     "an English company": ("VAT GB 980 7806 84", ["GB 980 7806 84"]),
     "an Austrian one": ("UID ATU13585627.", ["ATU13585627"]),
 }
