@@ -1,55 +1,36 @@
-"""Speed and memory, measured in one run and in turn: the training engine against the plain recipe, then preparing
-against bare tokenising and predicting against the bare backbone."""
+"""Speed and memory, measured in one run and in turn: training against the plain recipe; with --data, preparing against
+bare tokenising; with --run, predicting against the bare backbone and, where it is installed, beside presidio-analyzer.
+--quick: a table of training in all precisions in under 8 minutes."""
 
 import argparse
 import contextlib
-import gc
 import io
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pii  # noqa: F401 (before torch: it says how threads wait)
 
 # isort: split
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import nn
 
-import train
+from bench_training import MAX_LENGTH, QUICK_PRECISIONS, WINDOWS, Work, bench_training
 from pii.common import Parser, UserError, path_text, positive_int, run
 from pii.corpus.spans import starts_of
 from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
-from pii.corpus.windows import IGNORE_INDEX, Windows, make_windows
-from pii.decoder.backbone import BOS_ID, Backbone, decoder_layers, load_backbone
-from pii.decoder.features import Reader, to_device
-from pii.decoder.precision import PRECISIONS, QUANTISED, backbone_dtype
-from pii.decoder.states import compile_layers
-from pii.device import choose_device, describe_device, device_name, peak_memory, set_threads
-from pii.heads.heads import DOCUMENTED, STRONG
+from pii.corpus.windows import make_windows
+from pii.decoder.precision import PRECISIONS
+from pii.device import choose_device, describe_device, device_name, set_threads
 from pii.outputs import check_output, write_json
-from pii.processes import Processes
-from pii.training.config import TrainingConfig
-from pii.training.monitor import Monitor
-from pii.training.plans import Plan, default_layers
-from pii.training.steps import step_groups, tags_of
-from pii.training.trainer import HeadTrainer
 
 ROUNDS = 3  # of each way, in turn; the median ratio counts, since machines are shared and noisy
+PARTS = ["training", "prepare", "predict"]
+ROWS = 200  # to prepare and to predict
 ENOUGH_ROWS = 20_000  # for preparing: the rows are repeated until they are so many
-BATCH, ACCUMULATION, MAX_LENGTH = 12, 3, 96  # the documented recipe
-FULL_EXAMPLES, FULL_TOKENS = 94_463, 5_500_000  # of one epoch over pii-masking-200k in English and French
-MATMUL_SIZE = {"cuda": 8192, "cpu": 2048}
-WINDOWS = {"cuda": 36 * 192, "cpu": 36 * 24}
-RECIPE_SHARE = 4  # the recipe trains on one window in so many: its speed does not depend on how many there are
 DEFAULT_BACKBONES = {"cuda": "random:ministral-8b"}
 STANDIN = "backbones/smollm2-tekken"
-OPERATIONS = (("aten::",), "operations")
-LAUNCHES = {"cuda": (("cudaLaunch", "cuLaunch", "cudaMemcpyAsync", "cudaMemsetAsync"), "launches")}
-RECIPE, ONE_HEAD, TWO_EPOCHS, LATER_EPOCH = "plain recipe", "one documented head", "two epochs", "its second epoch"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,202 +39,52 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(arguments.device)
     set_threads()
     backbone = arguments.backbone or DEFAULT_BACKBONES.get(device.type, STANDIN)
+    data = path_text(arguments.data or "random tokens")
+    report: dict = {"device": device_name(device), "backbone": path_text(backbone), "data": data}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.data or write_random_data(Path(temporary) / "random")
-        split = PreparedSplit(folder, arguments.split)
+        split = PreparedSplit(arguments.data or write_random_data(Path(temporary) / "random"), arguments.split)
         if not len(split):
-            raise UserError(f"{folder} has no {arguments.split} rows: choose another --split")
-        report: dict = {
-            "device": device_name(device),
-            "backbone": path_text(backbone),
-            "data": path_text(arguments.data or "random tokens"),
-        }
-        print(
-            f"device: {describe_device(device)}   backbone: {backbone}   data: {report['data']}, "
-            f"{arguments.rounds} rounds\n"
-        )
-        report["training"] = bench_training(backbone, device, split, arguments, Path(temporary))
-        if arguments.data:
-            report["prepare"] = bench_prepare(split, arguments.rounds)
-        if arguments.run:
-            report["predict"] = bench_predict(split, arguments)
+            raise UserError(f"{data} has no {arguments.split} rows: choose another --split")
+        print(f"device: {describe_device(device)}   backbone: {backbone}   data: {data}, {arguments.rounds} rounds\n")
+        windows = make_windows(split.example_offsets, MAX_LENGTH)[: arguments.windows or WINDOWS.get(device.type, 864)]
+        compiled = device.type == "cuda" and not arguments.no_compile
+        work = Work(device, split, windows, Path(temporary) / "run", arguments.tokens_per_forward, compiled)
+        if "training" in arguments.only:
+            report["training"] = bench_training(
+                backbone, work, arguments.precision, arguments.rounds, arguments.quick, fixed=bool(arguments.windows)
+            )
+        rows = split.rows(np.arange(min(arguments.rows, len(split))))
+        if arguments.data and "prepare" in arguments.only:
+            report["prepare"] = bench_prepare(split, rows, arguments.rounds)
+        if arguments.run and "predict" in arguments.only:
+            report["predict"] = bench_predict(rows, arguments)
     if arguments.json:
         write_json(arguments.json, report)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="train each way once, on what 8 minutes are enough for")
     parser.add_argument("--data", type=Path, help="prepared folder (default: random tokens, 57 a row)")
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--backbone", help=f"hub id, folder or random:ministral-8b ({STANDIN} on a CPU, else random)")
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["bf16"], help="of the backbone (bf16)")
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, help="of the backbone (bf16; --quick: bf16 fp8 int8)"
+    )
     parser.add_argument("--windows", type=positive_int, help="to train on in a round (6912 on a GPU, 864 on a CPU)")
-    parser.add_argument("--rounds", type=positive_int, default=ROUNDS, help=f"of each way, in turn ({ROUNDS})")
+    parser.add_argument("--rounds", type=positive_int, help=f"of each way, in turn ({ROUNDS}; --quick: 1)")
     parser.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
     parser.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
     parser.add_argument("--run", type=Path, help="run folder: measure predict.py too")
+    parser.add_argument("--rows", type=positive_int, default=ROWS, help=f"to prepare and to predict ({ROWS})")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
-    return parser.parse_args(argv)
-
-
-# training
-
-
-def bench_training(
-    name: str, device: torch.device, split: PreparedSplit, arguments: argparse.Namespace, folder: Path
-) -> dict:
-    """The plain recipe, then the engine with one head and with three, and the epochs after the first."""
-    windows = make_windows(split.example_offsets, MAX_LENGTH)
-    windows = windows[: arguments.windows or WINDOWS.get(device.type, 864)]
-    tokens, rate = int(windows.scored_counts.sum()), matmul_rate(device)
-    print(f"training on {len(windows)} windows, {tokens} scored tokens; matrix products at {rate / 1e12:.2f} TFLOP/s")
-    print(f"{'':<34}{'tokens/s':>10}{'of matmul':>10}{'x recipe':>9}{'GiB':>7}{'full epoch':>12}")
-    report: dict = {"windows": len(windows), "tokens": tokens, "matmul_flops": rate, "ways": {}}
-    for precision in arguments.precision:
-        backbone = load_backbone(name, backbone_dtype(device), precision=precision, device=device)
-        ways = training_ways(backbone, device, split, windows, arguments, folder)
-        measured = measure_in_turn(ways, device, arguments.rounds)
-        computed_in = precision if precision in QUANTISED else str(backbone.dtype).removeprefix("torch.")
-        for way, entry in training_figures(measured, tokens, rate, backbone).items():
-            report["ways"][f"{way}, {computed_in}"] = entry
-            share = percent(entry["share_of_matmul"])
-            print(
-                f"{f'{way}, {computed_in}':<34}{entry['tokens_per_second']:>10.0f}{share:>10}"
-                f"{entry['times_recipe']:>9.2f}{entry['peak_gib']:>7.2f}{duration(entry['full_epoch_seconds']):>12}"
-            )
-        if precision == arguments.precision[-1]:  # it is the same with all
-            report["strong_step"] = bench_strong_step(backbone, device, split, windows)
-        del backbone, ways
-        gc.collect()
-    print()
-    return report
-
-
-def training_ways(
-    backbone: Backbone,
-    device: torch.device,
-    split: PreparedSplit,
-    windows: Windows,
-    arguments: argparse.Namespace,
-    folder: Path,
-) -> dict[str, Callable[[], float]]:
-    """Name → a function that trains once and returns seconds. The recipe runs before the layers are compiled."""
-    depth = backbone.config.num_hidden_layers
-    three = [(DOCUMENTED, [depth], f"{DOCUMENTED}@{rate}") for rate in ("1e-5", "1e-4", "1e-3")]
-    strong = [(STRONG, default_layers(depth), STRONG)]
-
-    compiled: list[Callable] = []
-
-    def recipe() -> float:
-        for layer in compiled and decoder_layers(backbone):
-            layer.__dict__.pop("forward", None)  # back to the class's own
-        some = windows[: max(BATCH, len(windows) // RECIPE_SHARE)]
-        share = some.scored_counts.sum() / windows.scored_counts.sum()
-        return plain_recipe(backbone, device, split, some) / float(share)
-
-    def engine(heads: list, epochs: int = 1) -> float:
-        if device.type == "cuda" and not arguments.no_compile:
-            if not compiled:
-                compile_layers(backbone)
-                compiled.extend(layer.forward for layer in decoder_layers(backbone))
-                started = time.perf_counter()
-                run_engine(backbone, device, split, windows[: 36 * 8], heads, 1, arguments, folder)
-                print(f"(compiled and warmed up in {time.perf_counter() - started:.1f} s)")
-            for layer, forward in zip(decoder_layers(backbone), compiled, strict=True):
-                layer.forward = forward
-        return run_engine(backbone, device, split, windows, heads, epochs, arguments, folder)
-
-    return {
-        RECIPE: recipe,
-        ONE_HEAD: lambda: engine(three[:1]),
-        TWO_EPOCHS: lambda: engine(three[:1], epochs=2),
-        "three documented heads": lambda: engine(three),
-        "documented and strong": lambda: engine(three[:1] + strong),
-    }
-
-
-def bench_strong_step(backbone: Backbone, device: torch.device, split: PreparedSplit, windows: Windows) -> dict:
-    """One step of the strong head: its seconds, and how many operations a CPU or launches a GPU is given (copies too;
-    cuDNN's own, which are some a position, among them)."""
-    alone, layers = Processes(0, 1, device), default_layers(backbone.config.num_hidden_layers)
-    reader = Reader(backbone, layers)
-    plan = Plan(STRONG, STRONG, layers, 1e-5, 1, 1, 0.1, scheduled=False)
-    trainer = HeadTrainer(plan, reader, split.num_labels, 0, 1.0, alone)
-    (step, *_), chosen = next(step_groups(windows, 0, BATCH * ACCUMULATION, 1, 0, alone))
-    tags = {
-        trainer.head.tags: to_device(tags_of(split, windows[chosen], {trainer.head.tags})[trainer.head.tags], device)
-    }
-    features = torch.randn(int(windows.lengths[chosen].sum()), reader.width, device=device).to(reader.backbone.dtype)
-
-    def take_step() -> float:
-        return timed(lambda: train.take_step(trainer, step, features, tags).tolist())
-
-    seconds = float(np.median([take_step() for _ in range(8)][3:]))  # the first ones are slower
-    with torch.profiler.profile() as profile:
-        take_step()
-    counted, what = LAUNCHES.get(device.type, OPERATIONS)
-    count = sum(event.name.startswith(counted) for event in profile.events())
-    print(f"a step of the strong head, {len(features)} tokens: {1000 * seconds:.1f} ms, {count} {what}")
-    return {"seconds": seconds, "tokens": len(features), what: count}
-
-
-def measure_in_turn(ways: dict[str, Callable[[], float]], device: torch.device, rounds: int) -> dict[str, dict]:
-    """Way → {"seconds": of each round, "peak_gib"}; every round runs all ways, one after the other."""
-    measured: dict[str, dict] = {name: {"seconds": [], "peak_gib": 0.0} for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-            measured[name]["seconds"].append(way())
-            measured[name]["peak_gib"] = max(measured[name]["peak_gib"], peak_memory(device))
-    return measured
-
-
-def training_figures(measured: dict[str, dict], tokens: int, rate: float, backbone: Backbone) -> dict[str, dict]:
-    """Medians over the rounds; ratios are medians of each round's ratio. A second epoch is what two take beyond one."""
-    weights = [weight for layer in decoder_layers(backbone) for weight in layer.state_dict().values()]
-    flops = 2 * sum(weight.numel() for weight in weights if weight.ndim == 2)  # a token
-    seconds = {name: np.array(entry["seconds"]) for name, entry in measured.items()}
-    report = {}
-    for name, entry in measured.items():
-        own = seconds[name] - seconds[ONE_HEAD] if name == TWO_EPOCHS else seconds[name]
-        speed = tokens / float(np.median(own))
-        report[LATER_EPOCH if name == TWO_EPOCHS else name] = {
-            "seconds": entry["seconds"],
-            "tokens_per_second": speed,
-            "share_of_matmul": None if name == TWO_EPOCHS else speed * flops / rate,
-            "times_recipe": float(np.median(seconds[RECIPE] / own)),
-            "times_one_head": float(np.median(own / seconds[ONE_HEAD])),
-            "peak_gib": entry["peak_gib"],
-            "full_epoch_seconds": FULL_TOKENS / speed,
-        }
-    return report
-
-
-def matmul_rate(device: torch.device) -> float:
-    """FLOP/s of square matrix products in the dtype the backbone computes in: what no forward can be faster than."""
-    size = MATMUL_SIZE.get(device.type, 4096)
-    square = torch.randn(size, size, device=device, dtype=backbone_dtype(device))
-    best = 0.0
-    for _ in range(5):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        for _ in range(10):
-            square @ square
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = max(best, 10 * 2 * size**3 / (time.perf_counter() - started))
-    return best
-
-
-def percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.0%}"
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.1f} h"
+    arguments = parser.parse_args(argv)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
+    wanted = arguments.precision or (QUICK_PRECISIONS if arguments.quick else ["bf16"])
+    arguments.precision = list(dict.fromkeys(wanted))
+    return arguments
 
 
 def write_random_data(folder: Path) -> Path:
@@ -277,76 +108,12 @@ def write_random_data(folder: Path) -> Path:
     return folder
 
 
-def plain_recipe(backbone: Backbone, device: torch.device, split: PreparedSplit, windows: Windows) -> float:
-    """The documented loop as it is usually written: batches of 12 padded to 96 with a mask, one after the other."""
-    head = nn.Sequential(nn.Dropout(0.1), nn.Linear(backbone.config.hidden_size, split.num_labels)).to(device)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-5)
-    token_ids, label_ids = (split.tokens[name] for name in ("token_ids", "label_ids"))
-    order = np.random.default_rng(0).permutation(len(windows))
-    started = time.perf_counter()
-    for number, first in enumerate(range(0, len(order), BATCH), 1):
-        batch = order[first : first + BATCH]
-        input_ids = torch.zeros(len(batch), MAX_LENGTH + 1, dtype=torch.long)
-        labels = torch.full(input_ids.shape, IGNORE_INDEX)
-        mask = torch.zeros_like(input_ids)
-        input_ids[:, 0], mask[:, 0] = BOS_ID, 1
-        for row, window in enumerate(batch):
-            length = int(windows.lengths[window])
-            tokens = slice(int(windows.start[window]), int(windows.stop[window]))
-            input_ids[row, 1 : length + 1] = torch.from_numpy(token_ids[tokens].astype(np.int64))
-            labels[row, 1 : length + 1] = torch.from_numpy(label_ids[tokens].astype(np.int64))
-            mask[row, 1 : length + 1] = 1
-        with torch.no_grad():
-            hidden = backbone(input_ids=input_ids.to(device), attention_mask=mask.to(device)).last_hidden_state
-        logits = head(hidden.float()).flatten(0, 1)
-        loss = F.cross_entropy(logits, labels.to(device).flatten(), ignore_index=IGNORE_INDEX) / ACCUMULATION
-        loss.backward()
-        loss.item()
-        if number % ACCUMULATION == 0:
-            nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-    return time.perf_counter() - started
-
-
-def run_engine(
-    backbone: Backbone,
-    device: torch.device,
-    split: PreparedSplit,
-    windows: Windows,
-    heads: list[tuple[str, list[int], str]],
-    epochs: int,
-    arguments: argparse.Namespace,
-    folder: Path,
-) -> float:
-    """Seconds that train.py's loop takes, from prepared data to trained heads."""
-    config = TrainingConfig(batch_size=BATCH, cache="ram", save_every=1_000_000)
-    alone = Processes(0, 1, device)
-    layers = sorted({layer for _, layers, _ in heads for layer in layers})
-    started = time.perf_counter()
-    reader = Reader(backbone, layers, arguments.tokens_per_forward)
-    steps = -(-len(windows) // config.windows_a_step)
-    trainers = []
-    for kind, layers, head in heads:
-        plan = Plan(head, kind, layers, 1e-5, epochs, epochs * steps, 0.1, scheduled=False)
-        trainers.append(HeadTrainer(plan, reader, split.num_labels, 0, 1.0, alone))
-    with contextlib.redirect_stdout(io.StringIO()):
-        train.train(trainers, reader, split, windows, config, alone, Monitor(trainers), folder / "run")
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-# preparing and predicting
-
-
-def bench_prepare(split: PreparedSplit, rounds: int) -> dict:
+def bench_prepare(split: PreparedSplit, rows: Rows, rounds: int) -> dict:
     """prepare.py against what the tokenizer alone takes in one process, called as its users call it."""
     import prepare
     from pii.corpus import tekken
 
-    rows = split.rows(np.arange(min(1000, len(split))))
-    texts, examples = rows.texts(), [split.example(index) for index in range(min(1000, len(split)))]
+    texts, examples = rows.texts(), [split.example(index) for index in range(len(rows.token_counts))]
     times = -(-ENOUGH_ROWS // len(texts))
     lines = [json.dumps({"unmasked_text": e["text"], "span_labels": e["spans"], "language": "en"}) for e in examples]
     encode = tekken.load().plain_encode
@@ -367,11 +134,10 @@ def bench_prepare(split: PreparedSplit, rounds: int) -> dict:
         return compare(("bare encode", bare_encode), ("prepare.py", prepare_rows), times * len(texts), tokens, rounds)
 
 
-def bench_predict(split: PreparedSplit, arguments: argparse.Namespace) -> dict:
+def bench_predict(rows: Rows, arguments: argparse.Namespace) -> dict:
     """predict.py against the backbone over the same windows, tokenised before: no prediction can be faster."""
     from predict import Redactor
 
-    rows = split.rows(np.arange(min(200, len(split))))
     texts, redactor = rows.texts(), Redactor(arguments.run, device=arguments.device)
     reader, offsets = redactor.tagger.reader, np.concatenate([[0], np.cumsum(rows.token_counts)])
     windows = make_windows(offsets, redactor.max_length)
@@ -382,8 +148,11 @@ def bench_predict(split: PreparedSplit, arguments: argparse.Namespace) -> dict:
         int(offsets[-1]),
         arguments.rounds,
     )
-    add_presidio(texts, report)
-    return report
+    if reader.device.type != "cpu":
+        print("presidio-analyzer: not measured (it is compared on a CPU: --device cpu)")
+        return report
+    finders: dict[str, Finder] = {f"predict.py, {redactor.head}": lambda texts, _: list(redactor.spans(texts))}
+    return report | {"peers": bench_peers(rows, finders | presidio(), arguments.rounds)}
 
 
 def compare(first: tuple[str, Callable], second: tuple[str, Callable], rows: int, tokens: int, rounds: int) -> dict:
@@ -397,24 +166,90 @@ def compare(first: tuple[str, Callable], second: tuple[str, Callable], rows: int
     return {"seconds": medians, "ratio": ratio}
 
 
-def timed(function: Callable) -> float:
+def timed(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
-def add_presidio(texts: list[str], report: dict) -> None:
-    """presidio-analyzer on the same texts, where it and its language model are installed."""
-    try:
-        from presidio_analyzer import AnalyzerEngine
+# beside other programs
 
-        analyzer = AnalyzerEngine()
-    except (ImportError, OSError, SystemExit) as error:
-        print(f"presidio-analyzer: not measured ({type(error).__name__}: not installed with its language model)")
-        return
-    seconds = timed(lambda: [analyzer.analyze(text, language="en") for text in texts])
-    report["presidio_seconds"] = seconds
-    print(f"{'presidio-analyzer':<18}{seconds:>9.2f} s{len(texts) / seconds:>11.1f} rows/s")
+Finder = Callable[[list[str], str], list]  # texts and their language → of each text, spans with a start and an end
+
+
+def bench_peers(rows: Rows, finders: dict[str, Finder], rounds: int) -> dict[str, dict]:
+    """Name and language → documents a second of one core, leakage and character precision, whatever the labels are.
+
+    A core's seconds are processor time, of all threads: neither a busy machine nor several cores change them.
+    """
+    texts, report = rows.texts(), {}
+    print(f"{'':<46}{'documents/s':>12}{'leakage':>9}{'precision':>11}   (of one core; of characters)")
+    for language in sorted({*rows.languages.tolist()}):
+        chosen = np.flatnonzero(rows.languages == language)
+        own, gold = [texts[i] for i in chosen], gold_spans(rows, chosen)
+        for name, find in finders.items():
+            try:
+                find(own[:1], language)  # models are loaded
+            except LookupError as error:
+                print(f"{f'{name}, {language}':<46}not measured ({error.args[0]})")
+                continue
+            seconds, found = [], []
+            for _ in range(rounds):
+                started = time.process_time()
+                found = find(own, language)
+                seconds.append(time.process_time() - started)
+            leakage, precision = character_figures(own, gold, [[(s.start, s.end) for s in spans] for spans in found])
+            speed = len(own) / max(1e-9, float(np.median(seconds)))
+            report[f"{name}, {language}"] = {"speed": speed, "leakage": leakage, "precision": precision}
+            print(f"{f'{name}, {len(own)} {language}':<46}{speed:>12.1f}{leakage:>9.3f}{precision:>11.3f}")
+    return report
+
+
+def gold_spans(rows: Rows, chosen: np.ndarray) -> list[list[tuple[int, int]]]:
+    """Start and end of each gold span of some rows."""
+    of_rows = np.split(rows.spans, np.cumsum(rows.span_counts)[:-1])
+    return [[(int(start), int(end)) for start, end, _ in of_rows[i]] for i in chosen]
+
+
+def character_figures(
+    texts: list[str], gold: Sequence[Sequence[tuple[int, int]]], found: Sequence[Sequence[tuple[int, int]]]
+) -> tuple[float, float]:
+    """The share of gold characters that nothing found covers, and the share of covered characters that are gold."""
+    counts = np.zeros((2, 2), np.int64)  # gold?, found?
+    for text, *both in zip(texts, gold, found, strict=True):
+        is_gold, is_found = np.zeros((2, len(text)), bool)
+        for marks, spans in zip((is_gold, is_found), both, strict=True):
+            for start, end in spans:
+                marks[start:end] = True
+        np.add.at(counts, (is_gold.astype(int), is_found.astype(int)), 1)
+    return float(counts[1, 0] / max(1, counts[1].sum())), float(counts[1, 1] / max(1, counts[:, 1].sum()))
+
+
+def presidio() -> dict[str, Finder]:
+    """presidio-analyzer with the first spaCy model of a text's language, where they are installed."""
+    try:
+        import spacy.util
+        import tldextract.tldextract
+        from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
+        from presidio_analyzer.nlp_engine import NlpEngineProvider
+    except ImportError:
+        print("presidio-analyzer: not measured (pip install presidio-analyzer and a spaCy model)")
+        return {}
+    tldextract.tldextract.TLD_EXTRACTOR.suffix_list_urls = ()  # or it asks the network, and waits where there is none
+    engines: dict[str, BatchAnalyzerEngine] = {}
+
+    def find(texts: list[str], language: str) -> list:
+        if language not in engines:
+            models = sorted(name for name in spacy.util.get_installed_models() if name.startswith(f"{language}_"))
+            if not models:
+                raise LookupError(f"no spaCy model of the language {language} is installed")
+            model = [{"lang_code": language, "model_name": models[0]}]
+            nlp = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": model}).create_engine()
+            analyzer = AnalyzerEngine(nlp_engine=nlp, supported_languages=[language])
+            engines[language] = BatchAnalyzerEngine(analyzer_engine=analyzer)
+        return list(engines[language].analyze_iterator(texts, language=language, batch_size=64))
+
+    return {"presidio-analyzer": find}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 import bench
+import bench_training
 import predict
 import prepare
 import train
@@ -234,7 +236,8 @@ def test_an_export_replaces_only_an_export(trained, tmp_path):
 def test_bench_measures_all_it_promises_and_keeps_the_figures(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "ENOUGH_ROWS", 50)
     monkeypatch.setattr(bench, "ROUNDS", 1)
-    monkeypatch.setattr(bench, "MATMUL_SIZE", {"cpu": 64})
+    monkeypatch.setattr(bench_training, "MATMUL_SIZE", {"cpu": 64})
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)  # installed or not, it is not there
     run, data = trained
     flags = ["--run", str(run), "--data", str(data), "--split", "train", "--windows", "40", "--device", "cpu"]
     flags += ["--backbone", read_config(run)["backbone"]["name"]]
@@ -245,7 +248,9 @@ def test_bench_measures_all_it_promises_and_keeps_the_figures(trained, tmp_path,
     assert report["training"]["strong_step"]["operations"] > 100 and report["training"]["strong_step"]["seconds"] > 0
     for pair in ("prepare", "predict"):
         assert report[pair]["ratio"] > 0 and all(value > 0 for value in report[pair]["seconds"].values())
-    assert "presidio-analyzer" in capsys.readouterr().out
+    [peer] = report["predict"]["peers"].values()
+    assert peer["speed"] > 0 and 0 <= peer["leakage"] <= 1 and 0 < peer["precision"] <= 1
+    assert "presidio-analyzer: not measured" in capsys.readouterr().out
 
 
 def test_the_random_rows_that_bench_writes_where_it_is_given_none_are_sound(tmp_path):

@@ -1,0 +1,102 @@
+"""What bench.py promises beside its figures: which rows its tables have, and what is told where there are none."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import bench
+import bench_training
+from bench_training import ONE_HEAD, QUICK_PRECISIONS, QUICK_WAYS, RECIPE, Work, reason_to_skip
+from pii.corpus.store import PreparedSplit
+from pii.corpus.windows import make_windows
+from tests.decoder.test_backbone import save_tiny_backbone
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_backbone(tmp_path_factory.mktemp("bench") / "backbone", vocab_size=131072))
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """What to train on, where nothing is trained: each way takes a second a head's round."""
+    monkeypatch.setattr(bench_training, "MATMUL_SIZE", {"cpu": 8})
+    monkeypatch.setattr(bench, "WINDOWS", {"cpu": 72})
+    monkeypatch.setattr(bench_training, "bench_strong_step", lambda *_: {})
+    monkeypatch.setattr(bench_training, "affordable_windows", lambda *_: 36)
+    monkeypatch.setattr(bench_training, "plain_recipe", lambda *_: 4.0)
+    monkeypatch.setattr(bench_training, "run_engine", lambda _, __, heads, epochs: float(len(heads) + epochs))
+    split = PreparedSplit(bench.write_random_data(tmp_path / "random"), "train")
+    return Work(CPU, split, make_windows(split.example_offsets, 96), tmp_path / "run", None, False)
+
+
+def test_precisions_that_are_the_same_here_have_rows_of_their_own(work, backbone):
+    ways = bench_training.bench_training(backbone, work, ["bf16", "fp32"], rounds=1)["ways"]
+    assert len(ways) == 10 and {way.rpartition(", ")[2] for way in ways} == {"bf16", "fp32"}
+
+
+def test_a_quick_table_has_each_way_once_and_says_what_this_device_cannot_do(work, backbone, capsys):
+    report = bench_training.bench_training(backbone, work, QUICK_PRECISIONS, rounds=1, quick=True)
+    assert list(report["ways"]) == [*(f"{way}, bf16" for way in QUICK_WAYS), f"{ONE_HEAD}, int8"]
+    assert report["skipped"] == {"fp8": "cpu has no float8 units"} and report["windows"] == 36
+    assert "fp8: skipped, cpu has no float8 units" in capsys.readouterr().out
+
+
+def test_the_recipe_is_what_all_precisions_of_a_quick_table_are_held_against(work, backbone):
+    ways = bench_training.bench_training(backbone, work, ["bf16", "int8"], rounds=1, quick=True, fixed=True)["ways"]
+    recipe = ways[f"{RECIPE}, bf16"]["seconds"][0]
+    assert ways[f"{ONE_HEAD}, int8"]["times_recipe"] == pytest.approx(recipe / 2)
+
+
+def test_a_precision_for_which_there_is_no_memory_is_skipped_and_the_next_has_all_ways(work, backbone, monkeypatch):
+    load = bench_training.load_backbone
+
+    def load_or_fail(*arguments, precision: str, **others):
+        if precision == "bf16":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return load(*arguments, precision=precision, **others)
+
+    monkeypatch.setattr(bench_training, "load_backbone", load_or_fail)
+    report = bench_training.bench_training(backbone, work, ["bf16", "int8"], rounds=1, quick=True)
+    assert list(report["skipped"]) == ["bf16"] and list(report["ways"]) == [f"{way}, int8" for way in QUICK_WAYS]
+
+
+def test_a_quick_table_ends_when_its_time_is_up():
+    assert reason_to_skip("int8", CPU, time_left=1.0) is None
+    assert "time" in str(reason_to_skip("int8", CPU, time_left=-1.0))
+
+
+def test_a_precision_named_twice_is_measured_once():
+    assert bench.parse_arguments(["--precision", "int8", "bf16", "int8"]).precision == ["int8", "bf16"]
+
+
+def test_leakage_and_precision_count_characters_whatever_the_labels_and_overlaps():
+    gold, found = [[(0, 4), (6, 8)], []], [[(2, 5), (3, 5)], [(0, 1)]]
+    # gold 6 characters, 2 of them found; found 4, 2 of them gold
+    assert bench.character_figures(["0123456789", "ab"], gold, found) == (4 / 6, 2 / 4)
+    assert bench.character_figures(["ab"], [[]], [[]]) == (0.0, 0.0)
+
+
+def test_peers_are_held_against_the_same_gold_and_a_language_without_a_model_is_told(work, capsys):
+    def english_only(texts: list[str], language: str) -> list:
+        if language != "en":
+            raise LookupError(f"no spaCy model of the language {language} is installed")
+        return [[SimpleNamespace(start=0, end=2)] for _ in texts]
+
+    rows = work.split.rows(range(4))
+    rows = rows._replace(languages=rows.languages.copy())
+    rows.languages[:] = ["en", "fr", "en", "en"]
+    report = bench.bench_peers(rows, {"peer": english_only}, rounds=2)
+    assert list(report) == ["peer, en"] and report["peer, en"]["speed"] > 0
+    assert "no spaCy model of the language fr" in capsys.readouterr().out
+
+
+def test_presidio_is_left_out_with_a_line_where_it_is_not_installed(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    assert bench.presidio() == {}
+    assert len(capsys.readouterr().out.splitlines()) == 1
