@@ -42,7 +42,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def commands(arguments: argparse.Namespace) -> list[str]:
-    """Two trainings: on rows of both manners, then, shorter, on everyday and hospital texts beside more of them."""
+    """Two trainings: on rows of both manners, then, shorter, on everyday and hospital texts and the target's."""
     train = f"train.py --backbone {BACKBONE} --heads {STRONG} --batch-size 12 --layers {LAYERS}"
     rows, split = arguments.rows, f"--validation-fraction {VALIDATION}"
     return [
@@ -51,7 +51,7 @@ def commands(arguments: argparse.Namespace) -> list[str]:
         f"prepare.py --input {DATA}/mixed.jsonl --output {DATA}/first {split}",
         f"{train} --data {DATA}/first --output {RUN}-first --epochs 4",
         f"synthesize.py --rows {rows // 15} --style documents --seed 1 --output {DATA}/documents.jsonl",
-        f"synthesize.py --rows {rows // 12} --seed 1 --output {DATA}/more.jsonl",
+        f"synthesize.py --rows {rows // 10} --style target --seed 1 --output {DATA}/more.jsonl",
         f"prepare.py --input {DATA}/documents.jsonl {DATA}/more.jsonl --output {DATA}/second {split}",
         f"{train} --data {DATA}/second --output {RUN} --start-from {RUN}-first --epochs 3 --learning-rate 1e-3",
         f"evaluate.py --run {RUN} --data {DATA}/second --target-recall {TARGET_RECALLS} --json {RUN}/evaluation.json",

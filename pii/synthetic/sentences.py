@@ -41,7 +41,10 @@ def synthesize(rows: int, seed: int, style: str = "mixed") -> Iterator[dict]:
         own = {"own": count, "target": 0, "mixed": count - count // 2}[style]
         plan += [(skeleton, language, False) for skeleton in choose_skeletons(language, own, rng)]
         target = read_skeletons(f"target_{language}")
-        plan += [(vary(skeleton, target, rng), language, True) for skeleton in sample_evenly(target, count - own, rng)]
+        plan += [
+            (vary(skeleton, target, language, rng), language, True)
+            for skeleton in sample_evenly(target, count - own, rng)
+        ]
     rng.shuffle(plan)
     for skeleton, language, is_target in plan:
         yield make_target_row(skeleton, language, values) if is_target else make_row(skeleton, language, values)

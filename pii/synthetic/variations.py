@@ -55,17 +55,33 @@ TELLING = [
     "VEHICLEVRM",
 ]
 JOINED = 0.2  # share of the skeletons that another one follows
+GREETING = re.compile(
+    r"^(?:Dear|Hi|Hello|Hey|Greetings|Good \w+|Bonjour|Bonsoir|Salut|Chers?|Chère|Cher\(e\)),? (?=\{)"
+)
+BLUNT = 0.4  # share of the greetings that are left out, so that a value is the first word
+SAME_FORM = {  # a type → what the target data calls such a value too, whatever the sentence says
+    "IP": ["IP", "IPV4", "IPV4", "IPV6"],
+    "IPV4": ["IPV4", "IPV4", "IPV4", "IP"],
+    "CURRENCYNAME": ["CURRENCYNAME", "CURRENCY", "CURRENCY"],
+    "CURRENCY": ["CURRENCY", "CURRENCY", "CURRENCY", "CURRENCYNAME"],
+}
+OLD = re.compile(r"(\{AGE\})(?! ?(?:-|ans|old|year))")
+SAID_OLD = 0.25  # share of the English ages that `old` follows
 
 
-def vary(skeleton: str, others: list[str], rng: random.Random) -> str:
+def vary(skeleton: str, others: list[str], language: str, rng: random.Random) -> str:
     """`skeleton`, often changed in one of these ways, so that a head learns values rather than sentences."""
 
     def other_name(match: re.Match[str]) -> str:
         return rng.choice(NAME_FORMS) if rng.random() < OTHER_NAME else match[0]
 
-    def strange_value(match: re.Match[str]) -> str:
-        return f"{{{rng.choice(TELLING)}}}" if rng.random() < STRANGE else match[0]
+    def other_value(match: re.Match[str]) -> str:
+        return f"{{{rng.choice(TELLING if rng.random() < STRANGE else SAME_FORM.get(match[1], [match[1]]))}}}"
 
     if rng.random() < JOINED:
         skeleton = f"{skeleton} {rng.choice(others)}"
-    return PLACE.sub(strange_value, NAME.sub(other_name, skeleton))
+    if rng.random() < BLUNT:
+        skeleton = GREETING.sub("", skeleton)
+    if language == "en" and rng.random() < SAID_OLD:
+        skeleton = OLD.sub(r"\1 old", skeleton)
+    return PLACE.sub(other_value, NAME.sub(other_name, skeleton))

@@ -106,8 +106,17 @@ def test_a_row_of_the_target_style_forgets_what_the_row_before_was():
 def test_variations_change_names_and_places_and_nothing_between():
     skeleton = "Dear {FIRSTNAME}, call {PHONENUMBER} before {TIME}."
     rng = random.Random(0)
-    varied = Counter(vary(skeleton, ["Bye."], rng) for _ in range(4000))
-    assert varied[skeleton] > 4000 * 0.4
+    varied = Counter(vary(skeleton, ["Bye."], "en", rng) for _ in range(4000))
+    assert varied[skeleton] > 4000 * 0.2
     assert 0.15 < sum(count for text, count in varied.items() if text.endswith(" Bye.")) / 4000 < 0.25
-    frames = {re.sub(r"\{[A-Z0-9]+\}", "{}", text).removesuffix(" Bye.") for text in varied}
-    assert frames == {f"Dear {name}, call {{}} before {{}}." for name in ("{}", "{} {}", "{} {} {}")}
+    assert 0.35 < sum(count for text, count in varied.items() if text.startswith("{")) / 4000 < 0.45
+    frames = {re.sub(r"\{[A-Z0-9]+\}", "{}", text).removesuffix(" Bye.").removeprefix("Dear ") for text in varied}
+    assert frames == {f"{name}, call {{}} before {{}}." for name in ("{}", "{} {}", "{} {} {}")}
+
+
+def test_what_the_target_data_calls_by_two_names_is_called_by_both():
+    rng = random.Random(0)
+    french = Counter(vary("The IP {IP} of {AGE}.", ["Fin."], "fr", rng) for _ in range(1000))
+    assert french["The IP {IP} of {AGE}."] > 100 and french["The IP {IPV4} of {AGE}."] > 200
+    english = Counter(vary("{AGE}.", ["End."], "en", rng) for _ in range(1000))
+    assert 100 < english["{AGE} old."] < 400 < english["{AGE}."]
