@@ -345,6 +345,7 @@ def test_python_notation_is_read_as_python_reads_it(spans):
         "[(0, 5, 'O'), (5, 8, 'A' 'B'), ]",
         "([0, 0x10, '''A'''], [1_000, -5, \"it's\"])",
         "[[0, 5, None], [True, False, 1.5]]",
+        "[[0, 5, \"d'A\"], [5, 9, 'say \"x\"'], (9, 10, ''), [1, 2, \"'\"]]",
         "  []  ",
     ],
 )
@@ -570,8 +571,8 @@ def test_a_row_or_a_list_without_end_is_one_line_that_names_it(tmp_path, monkeyp
 @pytest.mark.parametrize(
     "notation",
     [
-        "[[0, 4, 'NAME']" + ", [0, 4, 'NAME']" * 10_000 + ', "a"]',
-        "[" * 60 + "'a', \"b\"" + "]" * 60,
+        "[[0, 4, 'NAME']" + ", [0, 4, 'NAME']" * 10_000 + r", '\d']",
+        "[" * 60 + r"'\d'" + "]" * 60,
         "-" * 50_000 + "'a'",
     ],
     ids=["long", "deep", "many signs"],

@@ -19,16 +19,15 @@ class Bound(NamedTuple):
 
     def span(self, text: str) -> tuple[int, int, str, str | None]:
         """Its value as the text has it, whose white space may be another. Raises RowError."""
-        if any(after < before or text[before:after].strip() for (_, before), (after, _) in pairwise(self.parts)):
+        inner = pairwise(self.parts) if len(self.parts) > 1 else ()
+        if any(after < before or text[before:after].strip() for (_, before), (after, _) in inner):
             raise RowError("a discontinuous span")
         start, end = self.parts[0][0], self.parts[-1][1]
-        own = text[start:end]
-        is_same = self.value is not None and own.split() == self.value.split()
-        return start, end, self.label, own if is_same else self.value
+        return start, end, self.label, text[start:end] if self.value and self.fits(text) else self.value
 
     def fits(self, text: str) -> bool:
         own = text[self.parts[0][0] : self.parts[-1][1]]
-        return self.value is None or own.split() == self.value.split()
+        return self.value is None or own == self.value or own.split() == self.value.split()
 
 
 def read(fields: dict) -> Found | None:
@@ -50,5 +49,6 @@ def bound_of(line: str) -> Bound:
     match = BOUND.fullmatch(line.rstrip("\r"))
     if not match:
         raise RowError("a line of the .ann that is no text-bound annotation")
-    parts = [part.split() for part in match[2].split(";")]
-    return Bound(match[1], [(int(start), int(end)) for start, end in parts], match[3])
+    label, places, value = match.groups()
+    parts = [part.split(" ") for part in places.split(";")]
+    return Bound(label, [(int(start), int(end)) for start, end in parts], value)

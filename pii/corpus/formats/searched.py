@@ -5,8 +5,6 @@ Each value must stand in the text as often as the row lists it. One that stands 
 is one with several types: which of them the row means cannot be told.
 """
 
-from collections import Counter
-
 from pii.corpus.formats.fields import RowError
 
 SEARCH_LIMIT = 10**9  # characters that are read for one row
@@ -15,12 +13,12 @@ SEARCH_LIMIT = 10**9  # characters that are read for one row
 def found(text: str, entities: list) -> list:
     """The (start, end, label, value) of all values. Raises RowError."""
     labels: dict[str, str] = {}
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     for entity in entities:
         value, label = value_and_label(entity)
         if labels.setdefault(value, label) != label:
             raise RowError("a value with several types")
-        counts[value] += 1
+        counts[value] = counts.get(value, 0) + 1
     if len(labels) * len(text) > SEARCH_LIMIT:
         raise RowError("too many values to search in so long a text")
     spans: list[tuple[int, int, str, str]] = []
@@ -43,13 +41,13 @@ def value_and_label(entity: object) -> tuple[str, str]:
         raise RowError("spans that are no list of objects")
     value, types = entity.get("entity"), entity.get("types", entity.get("type"))
     types = [types] if isinstance(types, str) else types
-    if not isinstance(value, str) or not value.strip() or not isinstance(types, list) or not types:
+    if not isinstance(value, str) or not (value := value.strip()) or not isinstance(types, list) or not types:
         raise RowError("an entity without a value or a type")
     if len(types) > 1:
         raise RowError("a value with several types")
     if not isinstance(types[0], str):
         raise RowError("a span without a label")
-    return value.strip(), types[0]
+    return value, types[0]
 
 
 def places_of(text: str, value: str) -> list[tuple[int, int]]:
@@ -60,7 +58,7 @@ def places_of(text: str, value: str) -> list[tuple[int, int]]:
         end = start + len(value)
         places.append((start, end))
         start = text.find(value, end)
-    return [place for place in places if is_whole(text, *place)] or places
+    return places if len(places) == 1 else [place for place in places if is_whole(text, *place)] or places
 
 
 def is_whole(text: str, start: int, end: int) -> bool:

@@ -25,6 +25,7 @@ TEXTS = ("full_text", "text", "source_text")
 PREFIXED = re.compile(r"([BIESLUM])-(.+)", re.DOTALL)
 NO_TAGS = ("O", "", "_")
 TAGGED = re.compile(r"[ \t](?:O|[BIESLUM]-\S+)[ \t]*$")  # a line of columns
+UNEVEN = re.compile(r"  |^[ \t]|[ \t]$", re.MULTILINE)  # blanks that are no border of one column
 COLUMNS, CONLL_TEXT = re.compile(r"[ \t]+"), re.compile(r"#\s*text\s*=\s?", re.IGNORECASE)
 NUMBERED = "tags that are numbers: give their names with --tag-names"
 
@@ -55,51 +56,50 @@ def read_columns(block: str) -> Found:
     """Lines of CoNLL columns: the first is the word (the second, where the first counts the words), the last its tag.
 
     Raises RowError."""
-    lines, text = [line for line in block.split("\n") if line], None
+    lines, text = block.split("\n"), None
     while lines and lines[0].startswith("#") and not TAGGED.search(lines[0]):
         if comment := CONLL_TEXT.match(lines[0]):
             text = lines[0][comment.end() :]
         del lines[0]
-    columns = [line.split("\t") if "\t" in line else line.split(" ") for line in lines]
-    if "  " in block or any(line.startswith(" ") or line.endswith((" ", "\t")) for line in lines):
+    if UNEVEN.search("\n".join(lines)):
         columns = [COLUMNS.split(line.strip(" \t")) for line in lines]
+    else:
+        columns = [line.split("\t") if "\t" in line else line.split(" ") for line in lines]
     count = len(columns[0]) if columns else 0
     if count < 2 or {*map(len, columns)} != {count}:
         raise RowError("lines with too few columns, or with other numbers of them")
-    is_counted = count > 2 and all(cells[0] == str(number) for number, cells in enumerate(columns, start=1))
-    word = 1 if is_counted else 0
-    return tagged([cells[word] for cells in columns], [cells[-1] for cells in columns], text, None)
+    cells = [*zip(*columns, strict=True)]
+    is_counted = count > 2 and all(cell == str(number) for number, cell in enumerate(cells[0], start=1))
+    return tagged(cells[1 if is_counted else 0], cells[-1], text, None)
 
 
-def tagged(words: list[str], tags: list[str], text: str | None, gaps: object) -> Found:
+def tagged(words: Sequence[str], tags: Sequence[str], text: str | None, gaps: object) -> Found:
     """The text and its spans, with their values: they stand where they stand."""
-    text, places = located(words, text) if text is not None else joined(words, gaps)
-    spans = [(places[first][0], places[last][1], kind) for first, last, kind in spans_of_tags(tags)]
+    text, starts = located(words, text) if text is not None else joined(words, gaps)
+    spans = [(starts[first], starts[last] + len(words[last]), kind) for first, last, kind in spans_of_tags(tags)]
     return text, [(start, end, kind, text[start:end]) for start, end, kind in spans]
 
 
-def joined(words: list[str], gaps: object) -> tuple[str, list[tuple[int, int]]]:
-    """The words as a text, and where each stands."""
+def joined(words: Sequence[str], gaps: object) -> tuple[str, list[int]]:
+    """The words as a text, and where each starts."""
     if isinstance(gaps, list) and len(gaps) == len(words):
         pieces = [word + " " if gap else word for word, gap in zip(words, gaps, strict=True)]
-    else:
-        pieces = [word + " " for word in words[:-1]] + words[-1:]
-    starts = accumulate(map(len, pieces), initial=0)
-    return "".join(pieces), [(start, start + len(word)) for start, word in zip(starts, words, strict=False)]
+        return "".join(pieces), [*accumulate(map(len, pieces), initial=0)]
+    return " ".join(words), [*accumulate([len(word) + 1 for word in words], initial=0)]
 
 
-def located(words: list[str], text: str) -> tuple[str, list[tuple[int, int]]]:
-    places, position = [], 0
+def located(words: Sequence[str], text: str) -> tuple[str, list[int]]:
+    starts, position = [], 0
     for word in words:
         start = text.find(word, position)
         if start < 0:
             raise RowError("a token that is not in the text where it should be")
         position = start + len(word)
-        places.append((start, position))
-    return text, places
+        starts.append(start)
+    return text, starts
 
 
-def spans_of_tags(tags: list[str]) -> list[tuple[int, int, str]]:
+def spans_of_tags(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     """The first and the last token of each span, and its type."""
     spans: list[tuple[int, int, str]] = []
     is_open = False  # whether the last span may go on

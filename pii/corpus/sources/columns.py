@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from pii.common import UserError
 from pii.corpus.formats.tokens import TAGGED
@@ -31,15 +32,14 @@ def rows(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterator[
     """(number of its first line, `{"conll": lines}`) of each sentence. Raises UserError."""
     block: list[str] = []
     first = size = 0
-    for number, line in enumerate(text_lines(file, name, limit), start=1):
+    for number, line in enumerate(chain(text_lines(file, name, limit), "\n"), start=1):
         if not line.isspace() and not line.startswith(DOCUMENT):
             first = first if block else number
-            block.append(line.rstrip("\r\n"))
+            block.append(line)
             size += len(line)
             if size > limit:
                 raise UserError(f"{name} line {first}: no blank line ends this sentence")
         elif block:
-            yield first, as_json({"conll": "\n".join(block)}, path, name, first)
+            sentence = "".join(block).replace("\r\n", "\n").rstrip("\n")
+            yield first, as_json({"conll": sentence}, path, name, first)
             block, size = [], 0
-    if block:
-        yield first, as_json({"conll": "\n".join(block)}, path, name, first)

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -32,7 +33,7 @@ class BratFolder(Source):
         for name in self.documents:
             fields = {}
             for key, suffix in (("text", TXT), ("ann", ANN)):
-                path = self.path / (name + suffix)
+                path = os.path.join(self.path, name + suffix)  # noqa: PTH118 (a Path takes as long as reading it)
                 try:
                     raw = read(path)
                 except FileNotFoundError:
@@ -46,19 +47,20 @@ class BratFolder(Source):
         self.sha256 = digest.hexdigest()
 
 
-def read(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size > LINE_BYTES:
+def read(path: str) -> bytes:
+    with io.FileIO(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LINE_BYTES:
             raise UserError(f"{path} is longer than {LINE_BYTES} bytes: cut it")
-        return file.read()
+        return file.read(size)
 
 
-def as_text(raw: bytes, path: Path) -> str:
+def as_text(raw: bytes, path: str) -> str:
     """The same as `decoded`, which takes several times as long."""
     if b"\0" not in raw and not raw.startswith(BYTE_ORDER_MARK):
         with suppress(UnicodeDecodeError):
             return raw.decode()
-    return decoded(raw, str(path))
+    return decoded(raw, path)
 
 
 def sources_of(inputs: Sequence[Path]) -> list[Source]:
@@ -97,10 +99,11 @@ def matching(pattern: Path) -> list[Source]:
 
 
 def grouped(folder: Path, files: list[str], named: bool = False) -> list[Source]:
-    """Some files of a folder: those of brat are one source. Those that are not `named` must be known by their names."""
+    """Some files of a folder: those of brat are one source. Where they are not `named` they are all that it holds, and
+    must be known by their names."""
     brat = {name.removesuffix(ANN) for name in files if name.endswith(ANN)}
     texts = [name.removesuffix(TXT) for name in files if name.endswith(TXT)]
-    brat |= {name for name in texts if (folder / (name + ANN)).exists()}
+    brat |= {name for name in texts if named and (folder / (name + ANN)).exists()}
     others = [name for name in files if not name.endswith((ANN, TXT)) or name[: -len(TXT)] not in brat]
     found: list[Source] = [Source(folder / name) for name in others if named or is_known(folder / name)]
     return found + ([BratFolder(folder, sorted(brat))] if brat else [])

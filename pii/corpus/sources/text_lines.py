@@ -7,14 +7,23 @@ from collections.abc import Iterator
 from pii.common import UserError
 from pii.inputs import NOT_UTF8, advice
 
+PIECE = 1 << 16  # characters that are read at once
+
 
 def text_lines(file: io.BufferedReader, name: str, limit: int) -> Iterator[str]:
     """Lines with their ends, of `limit` characters at most; what is not UTF-8 as lone surrogates. Raises UserError."""
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="\n")
-    for number, line in enumerate(iter(lambda: text.readline(limit + 1), ""), start=1):
-        if len(line) > limit:
-            raise UserError(f"{name} line {number} is longer than {limit} characters: cut the row")
-        yield line
+    number, rest = 1, ""
+    while piece := text.read(max(PIECE, len(rest))):
+        *lines, rest = (rest + piece).split("\n")
+        if max(map(len, [*lines, rest])) > limit:
+            long = next(place for place, line in enumerate([*lines, rest]) if len(line) > limit)
+            raise UserError(f"{name} line {number + long} is longer than {limit} characters: cut the row")
+        for line in lines:
+            yield line + "\n"
+        number += len(lines)
+    if rest:
+        yield rest
     text.detach()  # the file is the caller's to close
 
 
