@@ -63,7 +63,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def commands(rows: int, precision: str) -> list[str]:
     """Each stage as a newcomer would type it."""
     return [
-        f"synthesize.py --rows {rows} --output {DATA}/rows.jsonl",
+        f"synthesize.py --rows {rows} --style own --output {DATA}/rows.jsonl",
         f"prepare.py --input {DATA}/rows.jsonl --output {DATA}/prepared",
         f"check_dataset.py --data {DATA}/prepared --sample 3",
         f"standin.py --output {BACKBONE}",
