@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent
 DATA, RUN, BACKBONE = "data/ready", "runs/ready", "backbones/smollm2-tekken"
 VALIDATION = 0.04  # of the rows
 LAYERS = "8 14 20"  # as good as the default depths (docs/accuracy.md), and four layers less to compute
-TARGET_RECALLS = "0.99 0.98 0.95"  # the last one is what --target-recall without a number takes
+TARGET_RECALLS = "0.95 0.98 0.99"  # the last one is what --target-recall without a number takes
 
 
 def main(argv: list[str] | None = None) -> None:
