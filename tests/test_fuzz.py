@@ -561,20 +561,20 @@ def documents(draw: st.DrawFn) -> tuple[list[str], str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def with_one_redactor(world: World) -> Iterator[None]:
-    """It is loaded once: the texts are looked at here, not the run."""
+def run_loaded_once(world: World) -> Iterator[Path]:
+    """The texts are looked at here, not the run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict, "build_redactor", lambda arguments, vault: world.redactor)
-        yield
+        yield world.run
 
 
 @cases(90)
 @given(document=documents(), output_format=st.sampled_from(["redacted", "spans", "jsonl"]), skip_bad=st.booleans())
-def test_any_text_is_redacted_or_refused(with_one_redactor, place, document, output_format, skip_bad):
+def test_any_text_is_redacted_or_refused(run_loaded_once, place, document, output_format, skip_bad):
     flags, name, content = document
     with place() as here:
         source, output = here.write(name, content), here.path / "out"
-        common_flags = [*flags, "--output-format", output_format, "--output", output, source]
+        common_flags = ["--run", run_loaded_once, *flags, "--output-format", output_format, "--output", output, source]
         if not skip_bad:
             seen = attempt(predict.main, *common_flags)
             assert output.exists() == (seen.code == 0)

