@@ -7,8 +7,7 @@ import contextlib
 import io
 import json
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pii  # noqa: F401 (before torch: it says how threads wait)
@@ -16,7 +15,9 @@ import pii  # noqa: F401 (before torch: it says how threads wait)
 # isort: split
 import numpy as np
 
-from bench_training import MAX_LENGTH, QUICK_PRECISIONS, WINDOWS, Work, bench_training
+import train
+from pii.bench.peers import Finder, bench_peers, presidio
+from pii.bench.training import MAX_LENGTH, QUICK_PRECISIONS, WINDOWS, Work, bench_training, timed
 from pii.common import Parser, UserError, path_text, positive_int, run
 from pii.corpus.spans import starts_of
 from pii.corpus.store import FORMAT_VERSION, LANGUAGE, SPLITS, TOKEN_COLUMNS, PreparedSplit, Rows, SplitWriter
@@ -48,7 +49,16 @@ def main(argv: list[str] | None = None) -> None:
         print(f"device: {describe_device(device)}   backbone: {backbone}   data: {data}, {arguments.rounds} rounds\n")
         windows = make_windows(split.example_offsets, MAX_LENGTH)[: arguments.windows or WINDOWS.get(device.type, 864)]
         compiled = device.type == "cuda" and not arguments.no_compile
-        work = Work(device, split, windows, Path(temporary) / "run", arguments.tokens_per_forward, compiled)
+        work = Work(
+            device,
+            split,
+            windows,
+            Path(temporary) / "run",
+            arguments.tokens_per_forward,
+            compiled,
+            train.train,
+            train.take_step,
+        )
         if "training" in arguments.only:
             report["training"] = bench_training(
                 backbone, work, arguments.precision, arguments.rounds, arguments.quick, fixed=bool(arguments.windows)
@@ -164,92 +174,6 @@ def compare(first: tuple[str, Callable], second: tuple[str, Callable], rows: int
     ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
     print(f"{second[0]} takes {ratio:.2f} times {first[0]}\n")
     return {"seconds": medians, "ratio": ratio}
-
-
-def timed(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-# beside other programs
-
-Finder = Callable[[list[str], str], list]  # texts and their language → of each text, spans with a start and an end
-
-
-def bench_peers(rows: Rows, finders: dict[str, Finder], rounds: int) -> dict[str, dict]:
-    """Name and language → documents a second of one core, leakage and character precision, whatever the labels are.
-
-    A core's seconds are processor time, of all threads: neither a busy machine nor several cores change them.
-    """
-    texts, report = rows.texts(), {}
-    print(f"{'':<46}{'documents/s':>12}{'leakage':>9}{'precision':>11}   (of one core; of characters)")
-    for language in sorted({*rows.languages.tolist()}):
-        chosen = np.flatnonzero(rows.languages == language)
-        own, gold = [texts[i] for i in chosen], gold_spans(rows, chosen)
-        for name, find in finders.items():
-            try:
-                find(own[:1], language)  # models are loaded
-            except LookupError as error:
-                print(f"{f'{name}, {language}':<46}not measured ({error.args[0]})")
-                continue
-            seconds, found = [], []
-            for _ in range(rounds):
-                started = time.process_time()
-                found = find(own, language)
-                seconds.append(time.process_time() - started)
-            leakage, precision = character_figures(own, gold, [[(s.start, s.end) for s in spans] for spans in found])
-            speed = len(own) / max(1e-9, float(np.median(seconds)))
-            report[f"{name}, {language}"] = {"speed": speed, "leakage": leakage, "precision": precision}
-            print(f"{f'{name}, {len(own)} {language}':<46}{speed:>12.1f}{leakage:>9.3f}{precision:>11.3f}")
-    return report
-
-
-def gold_spans(rows: Rows, chosen: np.ndarray) -> list[list[tuple[int, int]]]:
-    """Start and end of each gold span of some rows."""
-    of_rows = np.split(rows.spans, np.cumsum(rows.span_counts)[:-1])
-    return [[(int(start), int(end)) for start, end, _ in of_rows[i]] for i in chosen]
-
-
-def character_figures(
-    texts: list[str], gold: Sequence[Sequence[tuple[int, int]]], found: Sequence[Sequence[tuple[int, int]]]
-) -> tuple[float, float]:
-    """The share of gold characters that nothing found covers, and the share of covered characters that are gold."""
-    counts = np.zeros((2, 2), np.int64)  # gold?, found?
-    for text, *both in zip(texts, gold, found, strict=True):
-        is_gold, is_found = np.zeros((2, len(text)), bool)
-        for marks, spans in zip((is_gold, is_found), both, strict=True):
-            for start, end in spans:
-                marks[start:end] = True
-        np.add.at(counts, (is_gold.astype(int), is_found.astype(int)), 1)
-    return float(counts[1, 0] / max(1, counts[1].sum())), float(counts[1, 1] / max(1, counts[:, 1].sum()))
-
-
-def presidio() -> dict[str, Finder]:
-    """presidio-analyzer with the first spaCy model of a text's language, where they are installed."""
-    try:
-        import spacy.util
-        import tldextract.tldextract
-        from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
-        from presidio_analyzer.nlp_engine import NlpEngineProvider
-    except ImportError:
-        print("presidio-analyzer: not measured (pip install presidio-analyzer and a spaCy model)")
-        return {}
-    tldextract.tldextract.TLD_EXTRACTOR.suffix_list_urls = ()  # or it asks the network, and waits where there is none
-    engines: dict[str, BatchAnalyzerEngine] = {}
-
-    def find(texts: list[str], language: str) -> list:
-        if language not in engines:
-            models = sorted(name for name in spacy.util.get_installed_models() if name.startswith(f"{language}_"))
-            if not models:
-                raise LookupError(f"no spaCy model of the language {language} is installed")
-            model = [{"lang_code": language, "model_name": models[0]}]
-            nlp = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": model}).create_engine()
-            analyzer = AnalyzerEngine(nlp_engine=nlp, supported_languages=[language])
-            engines[language] = BatchAnalyzerEngine(analyzer_engine=analyzer)
-        return list(engines[language].analyze_iterator(texts, language=language, batch_size=64))
-
-    return {"presidio-analyzer": find}
 
 
 if __name__ == "__main__":

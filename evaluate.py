@@ -146,12 +146,9 @@ def store_operating_point(run: Path, head: str, target_recall: float, point: dic
         stored = {}
     stored = stored if isinstance(stored, dict) else {}  # what someone else wrote there may be anything
     points = stored.get(head)
-    others = (
-        {target: entry for target, entry in points.items() if target != str(target_recall)}
-        if isinstance(points, dict)
-        else {}
-    )
-    write_json(path, stored | {head: others | {str(target_recall): point}})
+    points = points if isinstance(points, dict) else {}
+    points.pop(str(target_recall), None)  # its new place is behind the others
+    write_json(path, stored | {head: points | {str(target_recall): point}})
     print(f"stored in {path}: use it with predict.py --target-recall {target_recall}")
 
 

@@ -86,10 +86,7 @@ def count_spans(documents: Documents, num_labels: int) -> tuple[dict[str, np.nda
     gold, gold_document = on_one_line(documents.gold, documents.gold_counts, documents.lengths)
     predicted, predicted_document = on_one_line(documents.predicted, documents.predicted_counts, documents.lengths)
     length = int(documents.lengths.sum())
-    covered = np.zeros(length + 1, dtype=np.int64)
-    np.add.at(covered, predicted[:, 0], 1)
-    np.add.at(covered, predicted[:, 1], -1)
-    covered_before = starts_of(np.cumsum(covered)[:length] > 0)
+    covered_before = starts_of(covered(predicted, length))
     leaks = (gold[:, 1] - gold[:, 0], covered_before[gold[:, 1]] - covered_before[gold[:, 0]])
 
     def by_group(gold, predicted, gold_group, predicted_group, leaks, groups) -> dict[str, np.ndarray]:
@@ -135,7 +132,7 @@ def character_precision(documents: Documents) -> float:
 
 
 def covered(spans: np.ndarray, size: int) -> np.ndarray:
-    """[size] bool: whether a character is in one of the spans [n, 3]."""
+    """[size] bool: whether a character is in one of the spans, [n, 2 or more] with start and end first."""
     steps = np.zeros(size + 1, np.int64)
     np.add.at(steps, spans[:, 0], 1)
     np.add.at(steps, spans[:, 1], -1)

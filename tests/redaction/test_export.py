@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 import bench
-import bench_training
 import predict
 import prepare
 import train
@@ -236,7 +235,7 @@ def test_an_export_replaces_only_an_export(trained, tmp_path):
 def test_bench_measures_all_it_promises_and_keeps_the_figures(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "ENOUGH_ROWS", 50)
     monkeypatch.setattr(bench, "ROUNDS", 1)
-    monkeypatch.setattr(bench_training, "MATMUL_SIZE", {"cpu": 64})
+    monkeypatch.setattr("pii.bench.training.MATMUL_SIZE", {"cpu": 64})
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)  # installed or not, it is not there
     run, data = trained
     flags = ["--run", str(run), "--data", str(data), "--split", "train", "--windows", "40", "--device", "cpu"]

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import train
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import IGNORE_INDEX, Windows
 from pii.decoder.backbone import BOS_ID, Backbone, decoder_layers, load_backbone
@@ -29,6 +28,7 @@ from pii.training.plans import Plan, default_layers
 from pii.training.steps import step_groups, tags_of
 from pii.training.trainer import HeadTrainer
 
+CPU = torch.device("cpu")
 BATCH, ACCUMULATION, MAX_LENGTH = 12, 3, 96  # the documented recipe
 FULL_TOKENS = 5_500_000  # of one epoch over pii-masking-200k in English and French: 94,463 rows
 MATMUL_SIZE = {"cuda": 8192, "cpu": 2048}
@@ -41,11 +41,8 @@ THREE_HEADS, STRONG_TOO = "three documented heads", "documented and strong"
 # --quick: all ways in the first precision that works, the one head in the others
 QUICK_PRECISIONS = ["bf16", "fp8", "int8"]
 QUICK_WAYS = [RECIPE, ONE_HEAD, THREE_HEADS, STRONG_TOO]
-QUICK_SECONDS, QUICK_PASSES, QUICK_TRAINING = (
-    480,
-    7,
-    150,
-)  # in all; passes at the recipe's speed, and what they may take
+QUICK_SECONDS = 480  # in all
+QUICK_PASSES, QUICK_TRAINING = 7, 150  # passes at the recipe's speed, and the seconds that they may take
 
 
 class Work(NamedTuple):
@@ -57,6 +54,8 @@ class Work(NamedTuple):
     folder: Path  # for what a training writes
     tokens_per_forward: int | None
     compiled: bool  # are the layers compiled on a GPU?
+    train: Callable[..., object]  # of train.py
+    take_step: Callable[..., object]  # of train.py
 
     @property
     def tokens(self) -> int:
@@ -211,7 +210,7 @@ def matmul_rate(device: torch.device) -> float:
     return 10 * 2 * size**3 / min(timed(products, device) for _ in range(5))
 
 
-def timed(function: Callable[[], object], device: torch.device) -> float:
+def timed(function: Callable[[], object], device: torch.device = CPU) -> float:
     """Seconds until the device has done what the function asks of it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -280,7 +279,7 @@ def run_engine(backbone: Backbone, work: Work, heads: Sequence[tuple[str, list[i
         ]
         trainers = [HeadTrainer(plan, reader, work.split.num_labels, 0, 1.0, alone) for plan in plans]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            train.train(trainers, reader, work.split, work.windows, config, alone, Monitor(trainers), work.folder)
+            work.train(trainers, reader, work.split, work.windows, config, alone, Monitor(trainers), work.folder)
 
     return timed(loop, work.device)
 
@@ -298,7 +297,7 @@ def bench_strong_step(backbone: Backbone, work: Work) -> dict:
     features = torch.randn(int(windows.lengths.sum()), reader.width, device=work.device).to(backbone.dtype)
 
     def take_step() -> None:
-        train.take_step(trainer, step, features, tags)
+        work.take_step(trainer, step, features, tags)
 
     seconds = float(np.median([timed(take_step, work.device) for _ in range(8)][3:]))  # the first ones are slower
     with torch.profiler.profile() as profile:

@@ -1,15 +1,14 @@
-"""What bench.py promises beside its figures: which rows its tables have, and what is told where there are none."""
+"""Which rows the tables of bench.py have, and what is told where there are none."""
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import bench
-import bench_training
-from bench_training import ONE_HEAD, QUICK_PRECISIONS, QUICK_WAYS, RECIPE, Work, reason_to_skip
+import train
+from pii.bench import training as bench_training
+from pii.bench.training import ONE_HEAD, QUICK_PRECISIONS, QUICK_WAYS, RECIPE, Work, reason_to_skip
 from pii.corpus.store import PreparedSplit
 from pii.corpus.windows import make_windows
 from tests.decoder.test_backbone import save_tiny_backbone
@@ -32,7 +31,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setattr(bench_training, "plain_recipe", lambda *_: 4.0)
     monkeypatch.setattr(bench_training, "run_engine", lambda _, __, heads, epochs: float(len(heads) + epochs))
     split = PreparedSplit(bench.write_random_data(tmp_path / "random"), "train")
-    return Work(CPU, split, make_windows(split.example_offsets, 96), tmp_path / "run", None, False)
+    return Work(
+        CPU, split, make_windows(split.example_offsets, 96), tmp_path / "run", None, False, train.train, train.take_step
+    )
 
 
 def test_precisions_that_are_the_same_here_have_rows_of_their_own(work, backbone):
@@ -73,30 +74,3 @@ def test_a_quick_table_ends_when_its_time_is_up():
 
 def test_a_precision_named_twice_is_measured_once():
     assert bench.parse_arguments(["--precision", "int8", "bf16", "int8"]).precision == ["int8", "bf16"]
-
-
-def test_leakage_and_precision_count_characters_whatever_the_labels_and_overlaps():
-    gold, found = [[(0, 4), (6, 8)], []], [[(2, 5), (3, 5)], [(0, 1)]]
-    # gold 6 characters, 2 of them found; found 4, 2 of them gold
-    assert bench.character_figures(["0123456789", "ab"], gold, found) == (4 / 6, 2 / 4)
-    assert bench.character_figures(["ab"], [[]], [[]]) == (0.0, 0.0)
-
-
-def test_peers_are_held_against_the_same_gold_and_a_language_without_a_model_is_told(work, capsys):
-    def english_only(texts: list[str], language: str) -> list:
-        if language != "en":
-            raise LookupError(f"no spaCy model of the language {language} is installed")
-        return [[SimpleNamespace(start=0, end=2)] for _ in texts]
-
-    rows = work.split.rows(range(4))
-    rows = rows._replace(languages=rows.languages.copy())
-    rows.languages[:] = ["en", "fr", "en", "en"]
-    report = bench.bench_peers(rows, {"peer": english_only}, rounds=2)
-    assert list(report) == ["peer, en"] and report["peer, en"]["speed"] > 0
-    assert "no spaCy model of the language fr" in capsys.readouterr().out
-
-
-def test_presidio_is_left_out_with_a_line_where_it_is_not_installed(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
-    assert bench.presidio() == {}
-    assert len(capsys.readouterr().out.splitlines()) == 1
