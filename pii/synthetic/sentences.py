@@ -35,19 +35,15 @@ def synthesize(rows: int, seed: int, style: str = "mixed") -> Iterator[dict]:
     values = Values(rng, seed)
     plan = []
     for language, count in (("en", rows - rows // 2), ("fr", rows // 2)):
-        if style == "documents":
-            plan += [(skeleton, language, False) for skeleton in choose_skeletons(f"documents_{language}", count, rng)]
-            continue
-        own = {"own": count, "target": 0, "mixed": count - count // 2}[style]
-        plan += [(skeleton, language, False) for skeleton in choose_skeletons(language, own, rng)]
+        own = {"target": 0, "mixed": count - count // 2}.get(style, count)
+        name = f"documents_{language}" if style == "documents" else language
+        plan += [(make_row, skeleton, language) for skeleton in choose_skeletons(name, own, rng)]
         target = read_skeletons(f"target_{language}")
-        plan += [
-            (vary(skeleton, target, language, rng), language, True)
-            for skeleton in sample_evenly(target, count - own, rng)
-        ]
+        chosen = sample_evenly(target, count - own, rng)
+        plan += [(make_target_row, vary(skeleton, target, language, rng), language) for skeleton in chosen]
     rng.shuffle(plan)
-    for skeleton, language, is_target in plan:
-        yield make_target_row(skeleton, language, values) if is_target else make_row(skeleton, language, values)
+    for make, skeleton, language in plan:
+        yield make(skeleton, language, values)
 
 
 def choose_skeletons(name: str, count: int, rng: random.Random) -> list[str]:
@@ -79,6 +75,7 @@ class Style(NamedTuple):
     case: Callable[[str], str]  # of the text and of names
     capitals: set[str]  # labels whose values are in capital letters
     french_space: str  # stands for U+00A0
+    by_hand: bool = True  # with values over two lines, and English ones in French rows
 
 
 def draw_style(rng: random.Random) -> Style:
@@ -100,7 +97,7 @@ def make_row(skeleton: str, language: str, values: Values) -> dict:
 def make_target_row(skeleton: str, language: str, values: Values) -> dict:
     """Fill one skeleton with values of the target style, as it stands: such rows are typed by no person."""
     values.start_row(TARGETS[language])
-    return fill(skeleton, language, Style(str, set(), values.rng.choice([" ", ""])), values)
+    return fill(skeleton, language, Style(str, set(), values.rng.choice([" ", ""]), by_hand=False), values)
 
 
 def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
@@ -108,7 +105,7 @@ def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
     rng, locale = values.rng, values.locale
     parts = PLACEHOLDER.split(skeleton)  # text, key, text, key, ..., text
     places = [i for i in range(1, len(parts), 2) if not parts[i].startswith("#")]
-    french = language == "fr" and not values.is_target()
+    french = language == "fr" and style.by_hand
     english = rng.choice(places) if places and french and rng.random() < ENGLISH_VALUE else None
     text, spans = "", []
     for i, part in enumerate(parts):
@@ -127,7 +124,7 @@ def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
 def make_value(label: str, style: Style, values: Values) -> str:
     """A value as it stands in the row: over two lines or in another case, some of them."""
     value = values.make(label)
-    value = wrap(value, values.rng) if label in WRAPPABLE and not values.is_target() else value
+    value = wrap(value, values.rng) if style.by_hand and label in WRAPPABLE else value
     value = style.case(value) if label in NAMES else value
     return value.upper() if label in style.capitals else value
 

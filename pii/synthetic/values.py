@@ -135,14 +135,12 @@ class Values:
         self.locale = locale
         self.fields: dict[str, str | int] = {}  # what {first}, {month}, ... of a pattern stand for
         self.formats: dict[tuple[str, str], str] = {}  # (locale, key) → pattern of its dates or times
-        if not self.is_target():
+        if "CARD" in self.sources[locale]:
             card = self.rng.choice(self.sources[locale]["CARD"].patterns)
             self.card_issuer, _, self.card_pattern = card.partition(":")
         self.day = date(2012, 1, 1) + timedelta(days=self.rng.randrange(15 * 365))
         self.person = self.new_person()
-
-    def is_target(self) -> bool:
-        return self.locale in TARGETS.values()
+        self.makers = TARGET_MAKERS if locale in TARGETS.values() else MAKERS
 
     def new_person(self) -> Person:
         """A person of 18 to 90 years, one in twenty of 3 to 18."""
@@ -158,8 +156,7 @@ class Values:
 
     def make(self, key: str) -> str:
         """A value of a type, or of a key that only the files of values know."""
-        made = key == "IBAN" if self.is_target() else key in MAKERS
-        return MAKERS[key](self) if made else self.draw(key)
+        return self.makers[key](self) if key in self.makers else self.draw(key)
 
     def draw(self, key: str) -> str:
         """One of Faker's values or an expanded pattern."""
@@ -270,15 +267,26 @@ def card_number(values: Values) -> str:
 
 
 def iban(values: Values) -> str:
-    """ISO 13616: country, check digits modulo 97, national number. French ones end with a key of their own."""
+    """An IBAN in one piece or in groups of four. French accounts end with a key of their own."""
     pattern = values.draw("IBAN")
     country, account = pattern[:2], pattern[2:]
-    if country == "FR" and not values.is_target():
+    if country == "FR":
         bank, branch, number = (int(part) for part in groups(account, 5, 10))
         account += f"{97 - (89 * bank + 15 * branch + 3 * number) % 97:02}"
+    text = with_check_digits(country, account)
+    return text if values.rng.random() < 0.5 else " ".join(re.findall(".{1,4}", text))
+
+
+def with_check_digits(country: str, account: str) -> str:
+    """ISO 13616: country, check digits modulo 97, national number."""
     check = 98 - int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
-    text = f"{country}{check:02}{account}"
-    return text if values.is_target() or values.rng.random() < 0.5 else " ".join(re.findall(".{1,4}", text))
+    return f"{country}{check:02}{account}"
+
+
+def iban_of_target(values: Values) -> str:
+    """An IBAN in one piece; faker.js knows of no key of the account."""
+    pattern = values.draw("IBAN")
+    return with_check_digits(pattern[:2], pattern[2:])
 
 
 def swiss_ahv(values: Values) -> str:
@@ -319,3 +327,4 @@ MAKERS: dict[str, Callable[[Values], str]] = {  # of what patterns alone cannot 
     "BITCOINADDRESS": partial(coin_address, versions=[0, 0, 5], prefix="bc"),
     "LITECOINADDRESS": partial(coin_address, versions=[48, 48, 50], prefix="ltc"),
 }
+TARGET_MAKERS = {"IBAN": iban_of_target}  # all else is a pattern
