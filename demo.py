@@ -4,17 +4,14 @@ import argparse
 import json
 import os
 import re
-import shlex
-import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pii  # noqa: F401 (before torch: it says how threads wait)
 
 # isort: split
-from pii.common import Parser, UserError, positive_int, run
+from pii.common import Parser, positive_int, run, run_command
 from pii.decoder.int8 import fastest_precision
 from pii.device import choose_device, set_threads
 from pii.outputs import check_output
@@ -40,13 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     set_threads()
     precision, why = fastest_precision(choose_device("auto"))
     print(f"precision of the backbone: {precision} ({why})")
-    seconds = {}
-    for command in commands(arguments.rows, precision):
-        print(f"\n$ python {command}", flush=True)
-        started = time.perf_counter()
-        if subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT).returncode:
-            raise UserError(f"`python {command}` failed: see above", code=1)
-        seconds[command.split(".py")[0]] = time.perf_counter() - started
+    seconds = {command.split(".py")[0]: run_command(command, ROOT) for command in commands(arguments.rows, precision)}
     report, summary = (
         json.loads((ROOT / RUN / f"{name}.json").read_text("utf-8")) for name in ("evaluation", "summary")
     )

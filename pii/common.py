@@ -6,7 +6,9 @@ import io
 import multiprocessing
 import os
 import re
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -39,6 +41,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")
+
+
+def run_command(command: str, folder: Path) -> float:
+    """Run `python COMMAND` in a folder, show it first, and return its seconds. Raises UserError where it fails."""
+    print(f"\n$ python {command}", flush=True)
+    started = time.perf_counter()
+    if subprocess.run([sys.executable, *shlex.split(command)], cwd=folder).returncode:
+        raise UserError(f"`python {command}` failed: see above", code=1)
+    return time.perf_counter() - started
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,20 +1,17 @@
-"""Make the ready head again, from nothing to pii/ready, which takes an hour or two; pii/ready/CARD.md tells of it."""
+"""Make the ready head again: `python -m pii.ready.make` in a clone, an hour or two. CARD.md tells of it."""
 
 import argparse
 import json
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from pii.common import Parser, UserError, positive_int, run
+from pii.common import Parser, positive_int, run, run_command
 from pii.decoder.ready import READY
 from pii.heads.heads import STRONG
 from pii.outputs import check_output, write_json
 from pii.training.run_config import CONFIG, OPERATING_POINTS, read_config
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]  # of the clone, where the commands are
 DATA, RUN, BACKBONE = "data/ready", "runs/ready", "backbones/smollm2-tekken"
 VALIDATION = 0.04  # of the rows
 LAYERS = "8 14 20"  # as good as the default depths (docs/accuracy.md), and four layers less to compute
@@ -25,10 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     for place in (DATA, RUN, BACKBONE):
         check_output(ROOT / place / "any")
-    for command in commands(arguments):
-        print(f"\n$ python {command}", flush=True)
-        if subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT).returncode:
-            raise UserError(f"`python {command}` failed: see above", code=1)
+    for command in commands(arguments.rows):
+        run_command(command, ROOT)
     publish(ROOT / RUN, READY)
     print(f"wrote {READY}")
 
@@ -41,10 +36,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def commands(arguments: argparse.Namespace) -> list[str]:
+def commands(rows: int) -> list[str]:
     """Two trainings: on rows of both manners, then, shorter, on everyday and hospital texts and the target's."""
     train = f"train.py --backbone {BACKBONE} --heads {STRONG} --batch-size 12 --layers {LAYERS}"
-    rows, split = arguments.rows, f"--validation-fraction {VALIDATION}"
+    split = f"--validation-fraction {VALIDATION}"
     return [
         f"standin.py --output {BACKBONE}",
         f"synthesize.py --rows {rows} --output {DATA}/mixed.jsonl",
