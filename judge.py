@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from pii.common import Parser, UserError, run
 from pii.corpus.store import PreparedSplit
 from pii.decoder.ready import default_run
 from pii.device import choose_device
+from pii.heads.tagging import Tagger
 from pii.outputs import check_output, write_json
 from pii.processes import Processes
 from pii.redaction.rules.effects import SplitRules
-from pii.redaction.rules.rules import MODES
+from pii.redaction.rules.rules import MODES, check_mode
 from pii.scoring.judge import figures_of, judge, label_map_of, read_scores
 from pii.scoring.metrics import character_precision
 from pii.training.run_config import choose_head
@@ -28,27 +30,15 @@ COLUMNS = ("strict", "token", "exact", "leakage", "precision")
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     check_output(arguments.json)
-    device, run_folder = choose_device(arguments.device), arguments.run or default_run()
-    tagger, config = load_run(run_folder, device, arguments.head, arguments.backbone)
+    check_mode(arguments.rules)
+    run_folder = arguments.run or default_run()
+    tagger, config = load_run(run_folder, choose_device(arguments.device), arguments.head, arguments.backbone)
     head = choose_head(config, run_folder, arguments.head)
     print(f"{head} head of {run_folder}, rules: {arguments.rules}\n")
     print(f"{'rows of':<24}{'rows':>6}" + "".join(f"{name:>11}" for name in COLUMNS))
     table = {}
     for file in arguments.files:
-        with prepared(file) as split:
-            label_map = label_map_of(map_of(file, arguments.maps), split.labels, quiet=True)
-            (scores,) = read_scores([tagger], split, config["max_length"], Processes(0, 1, device))
-            tagged = tagger.decode(scores, np.diff(split.example_offsets))
-            judged = judge(split, tagged, config["labels"], label_map, widened=True)
-            judged = SplitRules(split, arguments.rules).add_to(judged)
-            figures = figures_of(judged, config["labels"], tagger.calibration)
-            table[file.stem] = {
-                "rows": len(split),
-                **{name: figures[name]["f1"] for name in ("strict", "token", "exact")},
-                "leakage": figures["leakage"],
-                "precision": character_precision(judged.documents),
-                "per_language": {name: entry["strict"]["f1"] for name, entry in figures["per_language"].items()},
-            }
+        table[file.stem] = judge_file(file, tagger, config, arguments)
         print_row(file.stem, table[file.stem])
     print("\nstrict, token, exact: F1 (exact: borders alone); leakage: share of gold characters left uncovered;")
     print("precision: share of the covered characters that are gold. leakage, exact and precision know no labels")
@@ -73,23 +63,32 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def judge_file(file: Path, tagger: Tagger, config: dict, arguments: argparse.Namespace) -> dict:
+    """What is printed of a file, and strict F1 by language."""
+    with prepared(file) as split:
+        label_map = label_map_of(map_of(file, arguments.maps), split.labels, quiet=True)
+        alone = Processes(0, 1, tagger.reader.device)
+        (scores,) = read_scores([tagger], split, config["max_length"], alone)
+        tagged = tagger.decode(scores, np.diff(split.example_offsets))
+        judged = judge(split, tagged, config["labels"], label_map, widened=True)
+        judged = SplitRules(split, arguments.rules).add_to(judged)
+        figures = figures_of(judged, config["labels"], tagger.calibration)
+        return {
+            "rows": len(split),
+            **{name: figures[name]["f1"] for name in ("strict", "token", "exact")},
+            "leakage": figures["leakage"],
+            "precision": character_precision(judged.documents),
+            "per_language": {name: entry["strict"]["f1"] for name, entry in figures["per_language"].items()},
+        }
+
+
 @contextlib.contextmanager
-def prepared(file: Path):
+def prepared(file: Path) -> Iterator[PreparedSplit]:
     """The rows of a file as prepared data in a folder of its own, for as long as they are read."""
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(io.StringIO()):  # the statistics of prepare.py are not asked for
-            prepare.main(
-                [
-                    "--input",
-                    str(file),
-                    "--output",
-                    f"{folder}/rows",
-                    "--validation-fraction",
-                    "1",
-                    "--max-rejected",
-                    "1",
-                ]
-            )
+            all_to_judge = ["--validation-fraction", "1", "--max-rejected", "1"]
+            prepare.main(["--input", str(file), "--output", f"{folder}/rows", *all_to_judge])
         split = PreparedSplit(Path(folder) / "rows", "validation")
         if not len(split):
             raise UserError(f"{file} has no rows that can be read: python prepare.py --input {file} says why")
