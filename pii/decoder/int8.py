@@ -37,7 +37,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] → [..., out], both in x's dtype; sums and scales are exact to float32."""
         rows, scale = to_int8(x.reshape(-1, x.shape[-1]))
-        product = (self.multiply(rows, self.weight) * scale).mul_(self.scale)
+        product = self.multiply(rows, self.weight).float().mul_(scale).mul_(self.scale)
         if self.bias is not None:
             product += self.bias
         return product.to(x.dtype).view(*x.shape[:-1], len(self.weight))
@@ -48,8 +48,9 @@ def to_int8(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     A row's largest magnitude becomes 127; a row of zeros stays one. What is no number makes its row's scale none.
     """
-    scale = rows.abs().amax(dim=1, keepdim=True).float().clamp(min=1e-12) / INT8_MAX
-    return (rows / scale).round_().clamp_(-INT8_MAX, INT8_MAX).to(torch.int8), scale
+    states = rows.float()
+    scale = states.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(INT8_MAX)
+    return (states / scale).round_().clamp_(-INT8_MAX, INT8_MAX).to(torch.int8), scale
 
 
 def choose_product(device: torch.device) -> Product:
