@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import prepare
-from pii.common import Parser, UserError, run
+from pii.bench.peers import Finder, character_figures, presidio
+from pii.common import Parser, UserError, fraction, run
 from pii.corpus.store import PreparedSplit
 from pii.decoder.ready import default_run
 from pii.device import choose_device
@@ -20,8 +21,8 @@ from pii.processes import Processes
 from pii.redaction.rules.effects import SplitRules
 from pii.redaction.rules.rules import MODES, check_mode
 from pii.scoring.judge import figures_of, judge, label_map_of, read_scores
-from pii.scoring.metrics import character_precision
-from pii.training.run_config import choose_head
+from pii.scoring.metrics import Documents, character_precision
+from pii.training.run_config import choose_head, stored_bias
 from pii.training.runs import load_run
 
 COLUMNS = ("strict", "token", "exact", "leakage", "precision")
@@ -34,12 +35,17 @@ def main(argv: list[str] | None = None) -> None:
     run_folder = arguments.run or default_run()
     tagger, config = load_run(run_folder, choose_device(arguments.device), arguments.head, arguments.backbone)
     head = choose_head(config, run_folder, arguments.head)
+    biases = {"": 0.0} | {
+        f", recall {recall:g}": stored_bias(run_folder, head, recall) for recall in arguments.target_recall
+    }
+    peers = presidio() if arguments.peers else {}
     print(f"{head} head of {run_folder}, rules: {arguments.rules}\n")
-    print(f"{'rows of':<24}{'rows':>6}" + "".join(f"{name:>11}" for name in COLUMNS))
+    print(f"{'rows of':<36}{'rows':>6}" + "".join(f"{name:>11}" for name in COLUMNS))
     table = {}
     for file in arguments.files:
-        table[file.stem] = judge_file(file, tagger, config, arguments)
-        print_row(file.stem, table[file.stem])
+        for name, entry in judge_file(file, tagger, config, biases, peers, arguments):
+            table[name] = entry
+            print_row(name, entry)
     print("\nstrict, token, exact: F1 (exact: borders alone); leakage: share of gold characters left uncovered;")
     print("precision: share of the covered characters that are gold. leakage, exact and precision know no labels")
     if arguments.json:
@@ -58,28 +64,63 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--maps", type=Path, default=Path("docs/maps"), help="folder of label maps: STEM.json is that of STEM.jsonl"
     )
     parser.add_argument("--rules", choices=MODES, default="none", help="judge with predict.py's rules (none)")
+    what = "judge at these stored operating points too, as predict.py --target-recall uses them"
+    parser.add_argument("--target-recall", type=fraction, nargs="+", default=[], metavar="RECALL", help=what)
+    parser.add_argument("--peers", action="store_true", help="judge presidio-analyzer beside it, where it is installed")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     return parser.parse_args(argv)
 
 
-def judge_file(file: Path, tagger: Tagger, config: dict, arguments: argparse.Namespace) -> dict:
-    """What is printed of a file, and strict F1 by language."""
+def judge_file(
+    file: Path,
+    tagger: Tagger,
+    config: dict,
+    biases: dict[str, float],
+    peers: dict[str, Finder],
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[str, dict]]:
+    """The file's name, with an addition for each bias and peer, and its figures."""
     with prepared(file) as split:
         label_map = label_map_of(map_of(file, arguments.maps), split.labels, quiet=True)
         alone = Processes(0, 1, tagger.reader.device)
         (scores,) = read_scores([tagger], split, config["max_length"], alone)
-        tagged = tagger.decode(scores, np.diff(split.example_offsets))
-        judged = judge(split, tagged, config["labels"], label_map, widened=True)
-        judged = SplitRules(split, arguments.rules).add_to(judged)
-        figures = figures_of(judged, config["labels"], tagger.calibration)
-        return {
-            "rows": len(split),
-            **{name: figures[name]["f1"] for name in ("strict", "token", "exact")},
-            "leakage": figures["leakage"],
-            "precision": character_precision(judged.documents),
-            "per_language": {name: entry["strict"]["f1"] for name, entry in figures["per_language"].items()},
-        }
+        rules = SplitRules(split, arguments.rules)
+        for addition, bias in biases.items():
+            tagged = tagger.decode(scores, np.diff(split.example_offsets), bias)
+            judged = rules.add_to(judge(split, tagged, config["labels"], label_map, widened=True))
+            figures = figures_of(judged, config["labels"], tagger.calibration)
+            yield (
+                file.stem + addition,
+                {
+                    "rows": len(split),
+                    **{name: figures[name]["f1"] for name in ("strict", "token", "exact")},
+                    "leakage": figures["leakage"],
+                    "precision": character_precision(judged.documents),
+                    "per_language": {name: entry["strict"]["f1"] for name, entry in figures["per_language"].items()},
+                },
+            )
+        for name, find in peers.items():
+            if entry := judge_peer(find, split, judged.documents):
+                yield f"{file.stem}, {name}", entry
+
+
+def judge_peer(find: Finder, split: PreparedSplit, documents: Documents) -> dict | None:
+    """Leakage and precision of another program's spans on the same gold; None where it lacks a language."""
+    rows = split.row_range(0, len(split))
+    texts, languages = rows.texts(), rows.languages
+    found: list[list[tuple[int, int]]] = [[] for _ in texts]
+    try:
+        for language in np.unique(languages):
+            chosen = np.flatnonzero(languages == language)
+            for i, spans in zip(chosen, find([texts[i] for i in chosen], str(language)), strict=True):
+                found[i] = [(span.start, span.end) for span in spans]
+    except LookupError as error:
+        print(error.args[0])
+        return None
+    gold = np.split(documents.gold[:, :2], np.cumsum(documents.gold_counts)[:-1])
+    leakage, precision = character_figures(texts, gold, found)
+    return {"rows": len(texts), "leakage": leakage, "precision": precision}
 
 
 @contextlib.contextmanager
@@ -101,9 +142,9 @@ def map_of(file: Path, folder: Path) -> Path | None:
 
 
 def print_row(name: str, entry: dict) -> None:
-    figures = "".join(f"{entry[column]:>11.3f}" for column in COLUMNS)
-    languages = ", ".join(f"{language} {f1:.3f}" for language, f1 in entry["per_language"].items())
-    print(f"{name:<24}{entry['rows']:>6}{figures}   {languages}", flush=True)
+    figures = "".join(f"{entry[column]:>11.3f}" if column in entry else f"{'-':>11}" for column in COLUMNS)
+    languages = ", ".join(f"{language} {f1:.3f}" for language, f1 in entry.get("per_language", {}).items())
+    print(f"{name:<36}{entry['rows']:>6}{figures}   {languages}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         choices=STYLES,
         default="mixed",
         help="own: as people write; documents: everyday English, French hospitals; target: as ai4privacy's rows are; "
-        "mixed: half own, half target (%(default)s)",
+        "mixed: a tenth documents, the rest half own, half target (%(default)s)",
     )
     parser.add_argument("--seed", type=seed, default=0, help="the same seed gives the same bytes (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("data/raw/synthetic.jsonl"), help=".jsonl or .jsonl.gz")

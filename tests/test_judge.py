@@ -9,6 +9,7 @@ import judge
 import predict
 from pii.common import UserError
 from pii.heads.heads import DOCUMENTED
+from pii.redaction.replacements import Span
 from tests.test_evaluate import CANARY, leaked, raw_rows, train_to
 
 
@@ -62,3 +63,29 @@ def test_a_file_without_rows_is_one_line(run, files):
     files[0].write_text('{"no": "row"}\n')
     with pytest.raises(UserError, match=r"first\.jsonl"):
         judged(run, files)
+
+
+def test_an_operating_point_covers_more(run, files):
+    (run / "operating_points.json").write_text(json.dumps({DOCUMENTED: {"0.9": {"bias": 3.0}}}))
+    table = judged(run, files[:1], "--target-recall", "0.9")
+    assert list(table) == ["first", "first, recall 0.9"]
+    assert table["first, recall 0.9"]["leakage"] < table["first"]["leakage"]
+    assert table["first, recall 0.9"]["precision"] < table["first"]["precision"]
+    with pytest.raises(UserError, match="no operating point of recall 0.5"):
+        judged(run, files, "--target-recall", "0.5")
+
+
+def test_another_program_is_judged_on_the_same_gold(run, files, monkeypatch, capsys):
+    rows = raw_rows("en", 12, lambda label, row: label)
+    gold = {row["unmasked_text"]: [Span(*span, 1.0, "peer") for span in row["span_labels"]] for row in rows}
+    monkeypatch.setattr(judge, "presidio", lambda: {"all": lambda texts, language: [gold[text] for text in texts]})
+    table = judged(run, files, "--peers")
+    assert table["first, all"] == {"rows": 12, "leakage": 0, "precision": 1}
+    assert table["second, all"]["precision"] < 1  # its map leaves out one label
+
+    def lacking(texts, language):
+        raise LookupError(f"no model of {language}")
+
+    monkeypatch.setattr(judge, "presidio", lambda: {"none": lacking})
+    assert list(judged(run, files, "--peers")) == ["first", "second"]
+    assert "no model of en" in capsys.readouterr().out

@@ -7,6 +7,7 @@ sentences of a language model around the English values of faker.js.
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from pii.synthetic.values import LOCALES, TARGETS, Values
 from pii.synthetic.variations import vary
 
-STYLES = ("mixed", "own", "target", "documents")  # mixed: half own, half target
+STYLES = ("mixed", "own", "target", "documents")  # mixed: a tenth documents, half of the rest own, half target
 SKELETON_FOLDER = Path(__file__).parent / "skeletons"
 PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]+|#+)\}")
 WITHOUT_PII = 0.08  # share of all rows
@@ -35,15 +36,24 @@ def synthesize(rows: int, seed: int, style: str = "mixed") -> Iterator[dict]:
     values = Values(rng, seed)
     plan = []
     for language, count in (("en", rows - rows // 2), ("fr", rows // 2)):
-        own = {"target": 0, "mixed": count - count // 2}.get(style, count)
-        name = f"documents_{language}" if style == "documents" else language
-        plan += [(make_row, skeleton, language) for skeleton in choose_skeletons(name, own, rng)]
+        counts = rows_of_styles(style, count)
+        for own, name in (("own", language), ("documents", f"documents_{language}")):
+            plan += [(make_row, skeleton, language) for skeleton in choose_skeletons(name, counts[own], rng)]
         target = read_skeletons(f"target_{language}")
-        chosen = sample_evenly(target, count - own, rng)
+        chosen = sample_evenly(target, counts["target"], rng)
         plan += [(make_target_row, vary(skeleton, target, language, rng), language) for skeleton in chosen]
     rng.shuffle(plan)
     for make, skeleton, language in plan:
         yield make(skeleton, language, values)
+
+
+def rows_of_styles(style: str, count: int) -> Counter[str]:
+    """How many of `count` rows are of each style."""
+    if style != "mixed":
+        return Counter({style: count})
+    documents = count // 10
+    target = (count - documents) // 2
+    return Counter(documents=documents, target=target, own=count - documents - target)
 
 
 def choose_skeletons(name: str, count: int, rng: random.Random) -> list[str]:

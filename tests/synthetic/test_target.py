@@ -85,13 +85,24 @@ def test_values_are_the_same_in_french_rows(rows):
     assert len(titles["en"] & titles["fr"]) > 15
 
 
-def test_mixed_rows_are_half_of_each_style_and_both_languages(monkeypatch):
-    made = []
+def test_mixed_rows_are_a_tenth_documents_and_half_of_the_rest_of_each_other_style_in_both_languages(monkeypatch):
+    made: Counter = Counter()
     own, target = sentences.make_row, sentences.make_target_row
-    monkeypatch.setattr(sentences, "make_row", lambda *row: made.append(("own", row[1])) or own(*row))
-    monkeypatch.setattr(sentences, "make_target_row", lambda *row: made.append(("target", row[1])) or target(*row))
+    documents = {text for language in ("en", "fr") for text in sentences.read_skeletons(f"documents_{language}")}
+
+    def make_row(*row):
+        made["documents" if row[0] in documents else "own", row[1]] += 1
+        return own(*row)
+
+    def make_target_row(*row):
+        made["target", row[1]] += 1
+        return target(*row)
+
+    monkeypatch.setattr(sentences, "make_row", make_row)
+    monkeypatch.setattr(sentences, "make_target_row", make_target_row)
     mixed = list(sentences.synthesize(400, seed=3))
-    assert Counter(made) == {(style, language): 100 for style in ("own", "target") for language in ("en", "fr")}
+    rows_of = {"own": 90, "target": 90, "documents": 20}
+    assert made == {(style, language): count for style, count in rows_of.items() for language in ("en", "fr")}
     assert mixed == list(sentences.synthesize(400, seed=3, style="mixed"))
 
 
