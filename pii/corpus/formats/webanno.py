@@ -25,7 +25,7 @@ NO_SPAN, NO_LABEL = "_", "*"
 BUILT_IN, ENTITIES = "de.tudarmstadt.ukp.dkpro.core.api.", "de.tudarmstadt.ukp.dkpro.core.api.ner."
 MAIN_FEATURE = "value"
 LAYERS = "several layers with labels: in the header write #T_RL= for #T_SP= before those that do not count"
-FEATURES = f"several features with labels: in the header give the one that counts the name {MAIN_FEATURE}"
+FEATURES = f"several features with labels: in the header call the one that counts {MAIN_FEATURE}"
 
 
 class Column(NamedTuple):
