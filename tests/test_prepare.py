@@ -23,6 +23,8 @@ from dataset import PIITokenDataset
 from pii import common, outputs
 from pii.common import UserError
 from pii.corpus import staging, tekken
+from tests.corpus.formats.test_label_studio import line_of_csv, table
+from tests.corpus.formats.test_webanno import document
 from tests.corpus.test_staging import (
     CANARY,
     NAMES,
@@ -483,11 +485,14 @@ def test_every_kind_of_input_is_prepared_alike(write_rows, tmp_path):
     (folder / "d.conll").write_text(f"# text = {text}\nZoé O\n🙂 O\nmet O\nAnn B-NAME\n")
     (folder / "e.txt").write_text(text)
     (folder / "e.ann").write_text(f"T1\tNAME {start} {end}\tAnn\n")
+    (folder / "f.tsv").write_text(document(text, [(start, end, "NAME")]))
+    marks = json.dumps([{"start": start, "end": end, "text": "Ann", "labels": ["NAME"]}])
+    (folder / "g.csv").write_text(table(line_of_csv(text=text, label=marks)))
     prepare.main(["--input", str(folder), "--output", str(tmp_path / "out"), "--validation-fraction", "0"])
     examples = examples_in(tmp_path / "out", "train")
-    assert [example["text"] for example in examples] == [text] * 5
+    assert [example["text"] for example in examples] == [text] * 7
     assert all([(start, end, "NAME")] == [tuple(span) for span in example["spans"]] for example in examples)
-    assert [s["rows"] for s in meta_in(tmp_path / "out")["sources"]] == [1] * 5
+    assert [s["rows"] for s in meta_in(tmp_path / "out")["sources"]] == [1] * 7
 
 
 def test_a_refused_document_of_brat_is_named(tmp_path, capsys):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pii.corpus.doubts.units import Marked, other_unit
-from pii.corpus.formats import brat, known, label_studio, listed, tokens
+from pii.corpus.formats import brat, known, label_studio, listed, tokens, webanno
 from pii.corpus.formats.fields import Found, OffsetError, RowError, fields_of
 
 Span = tuple[int, int, str]  # start, end (exclusive), label; in code points
@@ -20,7 +20,8 @@ UNKNOWN_LANGUAGE = "und"  # ISO 639 for undetermined
 LANGUAGE_NAMES = {"english": "en", "french": "fr"}
 INSTANCE_SUFFIX = re.compile(r"_\d+$")
 DIGITS = re.compile(r"\d+")
-FORMS = (known.read, label_studio.read, tokens.read, brat.read, listed.read)  # the first that knows a row reads it
+# the first that knows a row reads it
+FORMS = (known.read, label_studio.read, tokens.read, brat.read, webanno.read, listed.read)
 
 
 class Row(NamedTuple):

@@ -1,12 +1,15 @@
-"""Tasks as Label Studio exports them: JSON with `data` and `annotations`, or JSON_MIN, one annotation an element.
+"""Tasks as Label Studio exports them: JSON with `data` and `annotations`; JSON_MIN, one annotation an element; and CSV
+or TSV, one a line.
 
-Of several annotations that differ, the one that is marked as ground truth counts. Choices, relations and predictions
-are passed over.
+Of several annotations that differ, the one that is marked as ground truth counts, which only JSON tells. Choices,
+relations and predictions are passed over.
 """
 
-from pii.corpus.formats.fields import NOT_SUBMITTED, Found, RowError, string_of
+from pii.corpus.formats.fields import NOT_SUBMITTED, Found, RowError, parse_notation, string_of
 
-NO_DATA = ("created_at", "updated_at", "annotator", "label")  # strings of JSON_MIN that are no text of the task
+# strings of JSON_MIN and CSV that are no text of the task
+NO_DATA = ("id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement", "history", "label")
+RENAMED = "_data_text"  # the text in CSV where annotations are called `text`
 
 
 def read(fields: dict) -> Found | None:
@@ -14,10 +17,39 @@ def read(fields: dict) -> Found | None:
     annotations = fields.get("annotations", fields.get("completions"))  # the latter in its first versions
     if isinstance(data, dict) and isinstance(annotations, list):
         return placed(data, agreed(annotations))
-    marks = [mark for value in fields.values() if isinstance(value, list) for mark in value if is_mark(mark)]
-    if not marks and "annotation_id" not in fields:
+    lines = fields.get("label_studio", [fields])  # those of CSV with one task, or JSON_MIN
+    if not isinstance(lines, list) or not lines or not all(isinstance(line, dict) for line in lines):
         return None
-    return placed({name: value for name, value in fields.items() if name not in NO_DATA}, spans_of(marks))
+    results = [{"result": [{"value": mark} for mark in marks_in(line)]} for line in lines]
+    if not results[0]["result"] and "annotation_id" not in lines[0]:
+        return None
+    submitted = [line.get("annotation_id", line) not in (None, "") for line in lines]
+    annotations = [result for result, is_submitted in zip(results, submitted, strict=True) if is_submitted]
+    return placed(data_of(lines[0]), agreed(annotations))
+
+
+def marks_in(line: dict) -> list:
+    """The marks of one annotation of CSV or JSON_MIN: in lists, or in cells with JSON. Raises RowError for a cell that
+    is cut, as spreadsheets cut long ones."""
+    lists: list = [*line.values()]
+    if "annotation_id" in line:
+        lists += [parse_notation(cell) for name, cell in line.items() if is_cell(cell) and not is_text(name, line)]
+    return [mark for marks in lists if isinstance(marks, list) for mark in marks if is_mark(mark)]
+
+
+def is_cell(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("[{")
+
+
+def is_text(name: str, line: dict) -> bool:
+    return name == (RENAMED if RENAMED in line else "text")
+
+
+def data_of(line: dict) -> dict:
+    """What the task itself holds, under its own names: no cells of annotations, full or empty."""
+    names = [name for name, value in line.items() if is_text(name, line) or not (value == "" or is_cell(value))]
+    data = {name: line[name] for name in names if name not in NO_DATA}
+    return {**data, "text": data.pop(RENAMED)} if RENAMED in data else data
 
 
 def agreed(annotations: list) -> list:
@@ -30,7 +62,7 @@ def agreed(annotations: list) -> list:
     chosen = [annotation for annotation in submitted if annotation.get("ground_truth")]
     versions = [marked(annotation) for annotation in (chosen if len(chosen) == 1 else submitted)]
     if any({*version} != {*versions[0]} for version in versions):
-        raise RowError("several annotations that differ: mark one as ground truth")
+        raise RowError("several annotations that differ: mark one as ground truth, and export JSON")
     return versions[0]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pii.common import UserError
 from pii.corpus.rows import language_of
-from pii.corpus.sources import columns, docbin, parquet, tables
+from pii.corpus.sources import columns, docbin, parquet, tables, webanno
 from pii.corpus.sources.json_lists import json_elements
 from pii.inputs import NOT_UTF8, advice, as_utf8, first_bytes
 
@@ -60,6 +60,8 @@ class Source:
         head = first_bytes(file).removeprefix(BYTE_ORDER_MARK)
         if NAMED_JSON.search(self.path.name) and head.lstrip(b" \t\r\n").startswith(b"["):
             return self._list(file)
+        if webanno.is_webanno(head):
+            return webanno.rows(file, str(self.path), self.name, LINE_BYTES)
         if columns.are_columns(head, self.path.name):
             return columns.rows(file, str(self.path), self.name, LINE_BYTES)
         if tables.is_table(head, self.path.name, self.name):

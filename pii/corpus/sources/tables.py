@@ -1,24 +1,27 @@
-"""Tables of one span a line, with the columns text, start, end and label: CSV, and Parquet that is alike.
+"""Tables of one span a line, with the columns text, start, end and label: CSV, and Parquet that is alike; and Label
+Studio's CSV and TSV, with an annotation a line.
 
-Lines of one text stand together and are one row. A line with only a text is a text without spans.
+Lines of one text or task stand together and are one row. A line with only a text is a text without spans.
 """
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 
 from pii.common import UserError
 from pii.corpus.sources.text_lines import as_json, text_lines
 
 NEEDED = ("text", "start", "end", "label")
+EXPORTED = ("annotation_id", "annotator", "lead_time")  # which Label Studio always writes
 NAMED = re.compile(r"\.[ct]sv(\.gz)?$", re.I)
 NUMBER = re.compile(r"\s*(\d{1,18})(\.0)?\s*")
 DELIMITERS = ",;\t"
 
 
 def is_table(head: bytes, file_name: str, name: str) -> bool:
-    """Whether the first line names the four columns. UserError for a table without them."""
+    """Whether the first line names the four columns, or Label Studio's. UserError for a table without them."""
     if delimiter_of(head.split(b"\n", 1)[0].decode("utf-8", "replace")):
         return True
     if head and NAMED.search(file_name):
@@ -27,8 +30,16 @@ def is_table(head: bytes, file_name: str, name: str) -> bool:
 
 
 def delimiter_of(header: str) -> str:
-    """What stands between the cells of a header with the four columns; "" for any other line."""
-    return next((sign for sign in DELIMITERS if {*NEEDED} <= {*names_in(header, sign)}), "")
+    """What stands between the cells of a header with the columns of a table that is read; "" for any other line."""
+    return next((sign for sign in DELIMITERS if has_columns(names_in(header, sign))), "")
+
+
+def has_columns(names: Iterable[str]) -> bool:
+    return {*NEEDED} <= {*names} or is_exported(names)
+
+
+def is_exported(names: Iterable[str]) -> bool:
+    return {*EXPORTED} <= {*names}
 
 
 def names_in(header: str, delimiter: str) -> list[str]:
@@ -36,9 +47,12 @@ def names_in(header: str, delimiter: str) -> list[str]:
 
 
 def rows(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterator[tuple[int, bytes]]:
-    """(line of its first span, row as JSON). Raises UserError."""
-    for number, fields in grouped(records(file, name, limit)):
-        yield number, as_json(fields, path, name, number)
+    """(line of its first span or annotation, row as JSON). Raises UserError."""
+    lines = records(file, name, limit)
+    if first := next(lines, None):
+        joined = tasks if is_exported(first[1]) else grouped
+        for number, fields in joined(chain([first], lines)):
+            yield number, as_json(fields, path, name, number)
 
 
 def records(file: io.BufferedReader, name: str, limit: int) -> Iterator[tuple[int, dict]]:
@@ -76,6 +90,14 @@ def grouped(lines: Iterable[tuple[int, dict]]) -> Iterator[tuple[int, dict]]:
             spans.append((whole(cells["start"]), whole(cells["end"]), cells["label"]))
     if key is not None:
         yield first, row_of(key, spans)
+
+
+def tasks(lines: Iterable[tuple[int, dict]]) -> Iterator[tuple[int, dict]]:
+    """Annotations with their places → `{"label_studio": annotations}` of each task, with the place of the first."""
+    for _, group in groupby(lines, key=lambda line: (line[1].get("id") or line[0], line[1].get("text"))):
+        numbers, annotations = zip(*group, strict=True)
+        language = annotations[0].get("language")
+        yield numbers[0], {"label_studio": annotations, **({"language": language} if language else {})}
 
 
 def whole(cell: object) -> object:

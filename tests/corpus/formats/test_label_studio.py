@@ -1,9 +1,13 @@
 """Label Studio's exports. The rows here are as label-studio-sdk 2.1.2's converter reads and writes them."""
 
+import csv
+import io
 import json
+from pathlib import Path
 
 import pytest
 
+from pii.common import UserError
 from pii.corpus.doubts.units import UTF_16
 from pii.corpus.formats.fields import NOT_SUBMITTED, RowError
 from pii.corpus.sources.source import Source
@@ -39,6 +43,28 @@ def minimal(**fields: object) -> dict:
     return {"id": 7, "text": TEXT, "label": marks, "annotator": 1, "annotation_id": 5, "lead_time": 1.2} | fields
 
 
+def line_of_csv(**cells: object) -> dict:
+    marks = json.dumps([result["value"] for result in RESULTS], ensure_ascii=False)
+    return {"annotation_id": 5, "annotator": 1, "id": 7, "label": marks, "lead_time": 1.2, "text": TEXT} | cells
+
+
+def table(*lines: dict, delimiter: str = ",") -> str:
+    """As csv2 of label-studio-sdk's converter writes it."""
+    out = io.StringIO(newline="")
+    names = sorted({name for line in lines for name in line})
+    writer = csv.DictWriter(out, names, quoting=csv.QUOTE_NONNUMERIC, delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def rows_in(path: Path) -> list[tuple]:
+    return [(place, row_of(json.loads(line))) for place, line in Source(path).lines()]
+
+
+LINE = line_of_csv()
+NAMED = {name: cell for name, cell in line_of_csv(label="", pii=LINE["label"], letter=TEXT).items() if name != "text"}
+AGREED = line_of_csv(annotation_id=6, label=json.dumps([result["value"] for result in RESULTS[::-1]]))
 FORMS = {
     "json": task({"result": RESULTS}),
     "choices and relations": task({"result": [CHOICE, *RESULTS, {"type": "relation", "from_id": "1", "to_id": "2"}]}),
@@ -48,6 +74,12 @@ FORMS = {
     "two that agree": task({"result": RESULTS}, {"result": RESULTS[::-1]}),
     "min": minimal(),
     "min, another name": {**minimal(label="letter"), "pii": minimal()["label"]},
+    "csv": {"label_studio": [LINE]},
+    "csv in one row": LINE,
+    "csv, two that agree": {"label_studio": [LINE, AGREED]},
+    "csv, other names": {"label_studio": [{**NAMED, "title": "Dear"}]},
+    "csv, annotations called text": {"label_studio": [line_of_csv(text=LINE["label"], label="", _data_text=TEXT)]},
+    "csv, a list in the data": {"label_studio": [line_of_csv(turns='[{"who": "Ann"}]')]},
 }
 
 
@@ -60,6 +92,10 @@ def test_every_export_gives_the_text_and_the_spans_to_the_character(fields):
 def test_a_task_without_marks_is_a_text_without_spans():
     assert row_of(task({"result": []})).spans == []
     assert row_of({"id": 7, "text": TEXT, "annotator": 1, "annotation_id": 5, "created_at": "2026"}).spans == []
+    assert row_of({"label_studio": [{**NAMED, "pii": ""}]}).spans == []
+    for names in ({"text": "[{name}]"}, {"text": "", "_data_text": "[{name}]"}, {"letter": "[name]"}):
+        row = row_of({"label_studio": [{"annotation_id": "5", "id": "7", "label": "", **names}]})
+        assert "name" in row.text and row.spans == []
 
 
 def test_line_breaks_in_values_may_be_written_as_label_studio_writes_them():
@@ -81,6 +117,11 @@ def test_offsets_of_javascript_are_recognised():
         (task(), NOT_SUBMITTED),
         (task({"result": RESULTS, "was_cancelled": True}), NOT_SUBMITTED),
         (task({"result": RESULTS}, OTHER), "several annotations that differ"),
+        (minimal(annotation_id=None), NOT_SUBMITTED),
+        ({"label_studio": [line_of_csv(annotation_id="", label="")]}, NOT_SUBMITTED),
+        ({"label_studio": [LINE, line_of_csv(annotation_id=6, label="")]}, "several annotations that differ"),
+        ({"label_studio": [line_of_csv(label=LINE["label"][:99])]}, "neither JSON nor Python"),
+        ({"label_studio": [line_of_csv(text="Zoé")]}, "offsets out of range"),
         (task({"result": None}), "an annotation without a list of results"),
         (task({"result": []}, one="a", two="b"), "no field `text`"),
         (task({"result": [{"value": {"start": "/p[1]", "end": "/p[1]", "labels": ["A"]}}]}), "not integers"),
@@ -92,7 +133,46 @@ def test_tasks_that_cannot_be_right_say_why(fields, reason):
         row_of(fields)
 
 
-@pytest.mark.parametrize("kind", ["JSON", "JSON_MIN", "CONLL2003"])
+# CSV and TSV
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_the_annotations_of_a_task_are_one_row_of_a_table(tmp_path, encoding, delimiter, end):
+    """Each task's lines stand together; the long one has cells longer than Python's csv takes by itself."""
+    long = "x" * 200_000
+    other = line_of_csv(id=8, text=long, label="", annotation_id=9)
+    content = table(LINE, AGREED, other, line_of_csv(id=9), delimiter=delimiter)
+    content = content.replace(TEXT, "TEXT").replace("\r\n", end).replace("TEXT", TEXT)
+    (tmp_path / "a.csv").write_bytes(content.encode(encoding))
+    (first, task), (_, without), (_, last) = rows_in(tmp_path / "a.csv")
+    assert first == 2 and (task.text, task.spans) == (last.text, last.spans) == (TEXT, SPANS)
+    assert (without.text, without.spans) == (long, [])
+
+
+def test_a_table_says_the_language_and_may_lack_the_number_of_its_tasks(tmp_path):
+    lines = [{name: cell for name, cell in {**LINE, "language": "fr"}.items() if name != "id"}] * 2
+    (tmp_path / "a.tsv").write_bytes(table(*lines, delimiter="\t").encode())
+    assert [row.language for _, row in rows_in(tmp_path / "a.tsv")] == ["fr", "fr"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (table(LINE).encode()[:-40], "line 2 is no sound CSV: unexpected end of data"),
+        (table(LINE).replace("🙂", "").encode("cp1252"), "line 2 is not UTF-8, likely cp1252"),
+        (table(LINE).replace('"annotation_id",', "", 1).encode(), "has no columns"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line_without_its_text(tmp_path, raw, reason):
+    (tmp_path / "a.csv").write_bytes(raw)
+    with pytest.raises(UserError, match=reason) as caught:
+        rows_in(tmp_path / "a.csv")
+    assert "\n" not in str(caught.value) and "Lee" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JSON", "JSON_MIN", "CSV", "TSV", "CONLL2003"])
 def test_what_label_studios_own_converter_writes_is_read(tmp_path, kind):
     converter = pytest.importorskip("label_studio_sdk.converter")
     (tmp_path / "in.json").write_text(json.dumps([task({"result": RESULTS})]))

@@ -15,6 +15,7 @@ from pii.corpus.rows import Row, parse_row
 from pii.corpus.sources import source
 from pii.corpus.sources.source import Source
 from tests.corpus.formats.example import SPANS, TEXT
+from tests.corpus.formats.test_webanno import document
 
 OTHER = "Bo, 7 €\nin Oslo"
 ROWS = [(TEXT, SPANS), (OTHER, [(0, 2, "NAME")]), ("no spans\r\nhere", [])]
@@ -69,6 +70,40 @@ def test_columns_in_another_encoding_say_which_line(tmp_path):
     (tmp_path / "a.conll").write_bytes("Ann B-PER\nZoé B-PER\n".encode("cp1252"))
     message = refusal(tmp_path / "a.conll")
     assert "line 1 is not UTF-8, likely cp1252: convert it" in message  # of its sentence
+
+
+# WebAnno TSV
+
+
+@pytest.mark.parametrize("name", ["ann.tsv", "ann.txt", "ann", "ann.tsv.gz"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_document_of_webanno_is_a_row_and_a_file_may_hold_several(tmp_path, name, encoding, end):
+    content = (document() + document("Ann\nLee", [(0, 7, "A")])).replace("\n", end).encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (first, row), (second, other) = rows_of(tmp_path / name)
+    assert (first, row.text, row.spans) == (1, TEXT, SPANS)
+    assert (second, other.text, other.spans) == (document().count("\n") + 1, "Ann\nLee", [(0, 7, "A")])
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ((document() + document()).encode("cp1252", "replace"), "line 1 is not UTF-8, likely cp1252: convert it"),
+        (document(version="2").encode(), "line 1 begins another version of WebAnno TSV: export it as 3.1 to 3.3"),
+        ((document() + document(version="4.0")).encode(), "begins another version"),
+        (document().encode("utf-16-le"), "is utf-16le without a byte order mark: convert it"),
+    ],
+)
+def test_webanno_that_cannot_be_read_is_one_line_that_says_what_to_do(tmp_path, raw, reason):
+    (tmp_path / "a.tsv").write_bytes(raw)
+    assert reason in refusal(tmp_path / "a.tsv")
+
+
+def test_documents_of_webanno_without_end_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "LINE_BYTES", 1000)
+    (tmp_path / "a.tsv").write_text(document() + "1-9\t0-1\tx\t_\t\n" * 100)
+    assert "line 1 begins a document of more than 1000 characters: cut it" in refusal(tmp_path / "a.tsv")
 
 
 # CSV
