@@ -118,7 +118,8 @@ def judge_peer(find: Finder, split: PreparedSplit, documents: Documents) -> dict
     except LookupError as error:
         print(error.args[0])
         return None
-    gold = np.split(documents.gold[:, :2], np.cumsum(documents.gold_counts)[:-1])
+    of_texts = np.split(documents.gold, np.cumsum(documents.gold_counts)[:-1])
+    gold = [[(int(start), int(end)) for start, end, _ in spans] for spans in of_texts]
     leakage, precision = character_figures(texts, gold, found)
     return {"rows": len(texts), "leakage": leakage, "precision": precision}
 

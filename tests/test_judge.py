@@ -71,7 +71,7 @@ def test_an_operating_point_covers_more(run, files):
     assert list(table) == ["first", "first, recall 0.9"]
     assert table["first, recall 0.9"]["leakage"] < table["first"]["leakage"]
     assert table["first, recall 0.9"]["precision"] < table["first"]["precision"]
-    with pytest.raises(UserError, match="no operating point of recall 0.5"):
+    with pytest.raises(UserError, match="no operating point of recall"):
         judged(run, files, "--target-recall", "0.5")
 
 
@@ -88,4 +88,4 @@ def test_another_program_is_judged_on_the_same_gold(run, files, monkeypatch, cap
 
     monkeypatch.setattr(judge, "presidio", lambda: {"none": lacking})
     assert list(judged(run, files, "--peers")) == ["first", "second"]
-    assert "no model of en" in capsys.readouterr().out
+    assert "no model of" in capsys.readouterr().out

@@ -1,9 +1,10 @@
 """The frozen decoder: how it is loaded, and in which precision it computes."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from pii.decoder.precision import PRECISIONS, QUANTISED, Fp8Linear
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
 BOS_ID = 1  # Tekken's
+CALIBRATION = (4, 64)  # windows and tokens
 # a backbone's name → MistralConfig: speed and memory can be measured where the weights cannot be had
 RANDOM_SHAPES: dict[str, dict[str, Any]] = {
     "random:ministral-8b": {
@@ -243,12 +245,56 @@ def quantise(backbone: Backbone, device: torch.device | str, precision: str = "f
     """Move the backbone to `device` with every nn.Linear of its decoder layers turned into one of this precision.
 
     Layer by layer, so that no more than one layer lies there in its old precision. Embeddings and norms keep their
-    dtype. Raises UserError at a decoder whose layers are not found.
+    dtype. int8 asks how large each layer's inputs become: those of CALIBRATION random tokens, the same ones each time.
+    Raises UserError at a decoder whose layers are not found.
     """
-    kind = {"fp8": Fp8Linear, "int8": Int8Linear}[precision]
-    for layer in decoder_layers(backbone):
-        layer.to(device)
-        linears = [path for path, module in layer.named_modules() if isinstance(module, nn.Linear)]
-        for path in linears:
-            layer.set_submodule(path, kind(cast(nn.Linear, layer.get_submodule(path))))
+    layers = decoder_layers(backbone)
+    if precision == "fp8":
+        for layer in layers:
+            replace_linears(layer.to(device), Fp8Linear)
+    else:
+        with contextlib.ExitStack() as hooks:
+            for layer in layers:
+                hooks.enter_context(quantised_in_passing(layer, device))
+            for name, part in backbone.named_children():
+                if name != "layers":
+                    part.to(device)
+            generator = torch.Generator().manual_seed(0)
+            token_ids = torch.randint(backbone.config.vocab_size, CALIBRATION, generator=generator)
+            token_ids[:, 0] = bos_id_of(backbone)
+            backbone(input_ids=token_ids.to(device), use_cache=False)
     backbone.to(device)
+
+
+def replace_linears(layer: nn.Module, make: Callable[..., nn.Module], **arguments: dict[str, torch.Tensor]) -> None:
+    """Put `make(linear)` where each nn.Linear of a layer is."""
+    for path, module in list(layer.named_modules()):
+        if isinstance(module, nn.Linear):
+            layer.set_submodule(path, make(module, **{name: values[path] for name, values in arguments.items()}))
+
+
+@contextlib.contextmanager
+def quantised_in_passing(layer: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """While this context is open, the layer's next forward moves it to `device` and leaves its matrices in int8."""
+    largest: dict[str, torch.Tensor] = {}  # path of a linear → the largest magnitude of each column of its input
+    handles = []
+
+    def arrive(*_: object) -> None:
+        layer.to(device)
+
+    def leave(*_: object) -> None:
+        replace_linears(layer, Int8Linear, magnitudes=largest)
+
+    for path, module in layer.named_modules():
+        if isinstance(module, nn.Linear):
+
+            def measure(_: nn.Module, inputs: tuple[torch.Tensor], path: str = path) -> None:
+                largest[path] = inputs[0].abs().flatten(0, -2).amax(dim=0)
+
+            handles.append(module.register_forward_pre_hook(measure))
+    handles += [layer.register_forward_pre_hook(arrive), layer.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

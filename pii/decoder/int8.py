@@ -19,16 +19,24 @@ class Int8Linear(nn.Module):
 
     `weight` [out, in] int8 and `scale` [out] float32 (a row's largest magnitude / 127) stand for weight * scale; `bias`
     [out] or None stays as it was. The input is rounded by row as it comes. One scale a tensor would be too coarse for
-    the few large numbers of a decoder's states. Made on the device the linear lies on.
+    the few large numbers of a decoder's states. `smooth` [in] float32 multiplies the input, and its inverse the weight,
+    before they are rounded: columns of which the input is large lose less that way (smoothing_of). `magnitudes` [in]
+    say how large the input of each column becomes; without them all are alike. Made on the device the linear lies on.
     """
 
     weight: torch.Tensor
     scale: torch.Tensor
+    smooth: torch.Tensor
     bias: torch.Tensor | None
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, magnitudes: torch.Tensor | None = None) -> None:
         super().__init__()
-        weight, scale = to_int8(linear.weight.detach())
+        original = linear.weight.detach()
+        smooth = original.new_ones(linear.in_features, dtype=torch.float32)
+        if magnitudes is not None:
+            smooth = smoothing_of(magnitudes, original)
+        weight, scale = to_int8(original / smooth)
+        self.register_buffer("smooth", smooth)
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale[:, 0])
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
@@ -36,11 +44,18 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] → [..., out], both in x's dtype; sums and scales are exact to float32."""
-        rows, scale = to_int8(x.reshape(-1, x.shape[-1]))
+        rows, scale = to_int8(x.reshape(-1, x.shape[-1]) * self.smooth)
         product = self.multiply(rows, self.weight).float().mul_(scale).mul_(self.scale)
         if self.bias is not None:
             product += self.bias
         return product.to(x.dtype).view(*x.shape[:-1], len(self.weight))
+
+
+def smoothing_of(magnitudes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """[in] magnitudes of an input, [out, in] weight → [in] float32 to multiply the input with: a column's largest
+    number becomes as large in the input as in the weight (SmoothQuant, Xiao et al. 2022, equation 4, alpha 0.5)."""
+    largest = weight.abs().amax(dim=0).float().clamp_(min=1e-5)
+    return (largest / magnitudes.float().clamp(min=1e-5)).sqrt_()
 
 
 def to_int8(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

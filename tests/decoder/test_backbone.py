@@ -468,6 +468,22 @@ def test_quantising_changes_the_decoder_layers_matrices_and_nothing_else(backbon
         assert name not in kept or (torch.equal(kept[name], weight) and kept[name].dtype == torch.bfloat16)
 
 
+def test_int8_holds_no_more_than_one_layer_in_its_old_precision(backbone):
+    made, seen = loaded(backbone), []
+    for number, layer in enumerate(made.layers):
+        layer.register_forward_pre_hook(
+            lambda *_, number=number: seen.append(
+                (number, [any(isinstance(m, Int8Linear) for m in other.modules()) for other in made.layers])
+            )
+        )
+    quantise(made, "cpu", "int8")
+    assert seen == [(number, [other < number for other in range(DEPTH)]) for number in range(DEPTH)]
+    assert all(len(module._forward_hooks) == 0 for module in made.modules())
+    for module in made.modules():
+        if isinstance(module, Int8Linear):
+            assert module.smooth.std() > 0  # its inputs were seen
+
+
 @pytest.mark.parametrize("precision", QUANTISED_LINEARS)
 def test_one_byte_a_weight_halves_the_memory_of_the_decoder_layers(backbone, precision):
     def size(model: nn.Module) -> int:

@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from pii.decoder import int8
-from pii.decoder.int8 import Int8Linear, choose_product, fastest_on_cpu, in_float32, on_cuda_units, on_units, to_int8
+from pii.decoder.int8 import (
+    Int8Linear,
+    choose_product,
+    fastest_on_cpu,
+    in_float32,
+    on_cuda_units,
+    on_units,
+    smoothing_of,
+    to_int8,
+)
 from tests.decoder.test_precision import a_linear, some_activations
 
 
@@ -79,6 +88,21 @@ def test_one_scale_a_tensor_would_fail_the_test_above(whose):
     small = (slice(1, 8), slice(1, 8))
     found = F.linear(coarse, weight) if whose == "input" else F.linear(rows, coarse)
     assert relative_error(found[small], linear(x)[small]) > 0.1
+
+
+def test_columns_in_which_the_input_is_large_cost_less_once_they_are_known():
+    linear, x = a_linear(512, 256), some_activations(64, 512)
+    x[:, ::64] *= 100
+    with torch.no_grad():
+        exact, blind, smoothed = linear(x), Int8Linear(linear)(x), Int8Linear(linear, x.abs().amax(dim=0))(x)
+    assert relative_error(smoothed, exact) < 0.6 * relative_error(blind, exact)
+
+
+def test_smoothing_makes_the_largest_of_a_column_alike_in_input_and_weight():
+    weight, x = a_linear(24, 7).weight.detach(), some_activations(40, 24) * 50
+    smooth = smoothing_of(x.abs().amax(dim=0), weight)
+    torch.testing.assert_close((x * smooth).abs().amax(dim=0), (weight / smooth).abs().amax(dim=0))
+    assert smoothing_of(torch.zeros(24), torch.zeros(7, 24)).isfinite().all()
 
 
 def test_the_weight_is_held_in_one_byte_with_a_float32_scale_a_row():
