@@ -6,11 +6,14 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pii  # noqa: F401 (before torch: it says how threads wait)
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch too: its profiler says on standard error that it profiles
 
 # isort: split
 import numpy as np
@@ -48,14 +51,13 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"{data} has no {arguments.split} rows: choose another --split")
         print(f"device: {describe_device(device)}   backbone: {backbone}   data: {data}, {arguments.rounds} rounds\n")
         windows = make_windows(split.example_offsets, MAX_LENGTH)[: arguments.windows or WINDOWS.get(device.type, 864)]
-        compiled = device.type == "cuda" and not arguments.no_compile
         work = Work(
             device,
             split,
             windows,
             Path(temporary) / "run",
             arguments.tokens_per_forward,
-            compiled,
+            not arguments.no_compile,
             train.train,
             train.take_step,
         )
@@ -84,7 +86,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--windows", type=positive_int, help="to train on in a round (6912 on a GPU, 864 on a CPU)")
     parser.add_argument("--rounds", type=positive_int, help=f"of each way, in turn ({ROUNDS}; --quick: 1)")
     parser.add_argument("--tokens-per-forward", type=positive_int, help="that the backbone reads at once")
-    parser.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers on a GPU")
+    parser.add_argument("--no-compile", action="store_true", help="do not compile the backbone's layers")
     parser.add_argument("--run", type=Path, help="run folder: measure predict.py too")
     parser.add_argument("--rows", type=positive_int, default=ROWS, help=f"to prepare and to predict ({ROWS})")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")

@@ -18,7 +18,7 @@ from pii.corpus.windows import IGNORE_INDEX, Windows
 from pii.decoder.backbone import BOS_ID, Backbone, decoder_layers, load_backbone
 from pii.decoder.features import Reader, to_device
 from pii.decoder.precision import backbone_dtype, describe_precision, has_fp8_units
-from pii.decoder.states import compile_layers
+from pii.decoder.states import compile_layers, compiling_pays
 from pii.device import device_name, peak_memory
 from pii.heads.heads import DOCUMENTED, STRONG
 from pii.processes import Processes
@@ -53,7 +53,7 @@ class Work(NamedTuple):
     windows: Windows
     folder: Path  # for what a training writes
     tokens_per_forward: int | None
-    compiled: bool  # are the layers compiled on a GPU?
+    compiled: bool  # are the layers compiled where that pays for a full epoch?
     train: Callable[..., object]  # of train.py
     take_step: Callable[..., object]  # of train.py
 
@@ -111,7 +111,8 @@ def bench_precision(name: str, precision: str, work: Work, rounds: int, quick: b
     backbone = load_backbone(name, backbone_dtype(work.device), precision=precision, device=work.device)
     if quick and not fixed and not report["ways"]:
         work = work._replace(windows=work.windows[: affordable_windows(backbone, work)])
-    ways = training_ways(backbone, work)
+    pays = compiling_pays(work.device, precision, FULL_TOKENS)
+    ways = training_ways(backbone, work._replace(compiled=work.compiled and pays))
     if quick:
         ways = {way: ways[way] for way in ([ONE_HEAD] if report["ways"] else QUICK_WAYS)}
     computed_in = describe_precision(backbone.dtype, work.device, precision)
