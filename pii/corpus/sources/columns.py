@@ -7,7 +7,7 @@ from itertools import chain
 
 from pii.common import UserError
 from pii.corpus.formats.tokens import TAGGED
-from pii.corpus.sources.text_lines import as_json, text_lines
+from pii.corpus.sources.text_lines import as_json, line_lists
 from pii.inputs import HEAD
 
 NAMED = re.compile(r"\.(conll(2002|2003)?|iob2?|bio|bioes|bilou|bmes|col)(\.gz)?$", re.I)
@@ -31,15 +31,18 @@ def are_columns(head: bytes, file_name: str) -> bool:
 def rows(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterator[tuple[int, bytes]]:
     """(number of its first line, `{"conll": lines}`) of each sentence. Raises UserError."""
     block: list[str] = []
-    first = size = 0
-    for number, line in enumerate(chain(text_lines(file, name, limit), "\n"), start=1):
-        if not line.isspace() and not line.startswith(DOCUMENT):
-            first = first if block else number
-            block.append(line)
-            size += len(line)
-            if size > limit:
-                raise UserError(f"{name} line {first}: no blank line ends this sentence")
-        elif block:
-            sentence = "".join(block).replace("\r\n", "\n").rstrip("\n")
-            yield first, as_json({"conll": sentence}, path, name, first)
-            block, size = [], 0
+    first = number = 1  # the line where the block begins, and the one that comes next
+    for lines in chain(line_lists(file, name, limit), [[""]]):
+        start = 0
+        for end in [i for i, line in enumerate(lines) if not line or line.isspace() or line.startswith(DOCUMENT)]:
+            first = first if block else number + start
+            block += lines[start:end]
+            if block:
+                sentence = "\n".join(block).replace("\r\n", "\n").removesuffix("\r")
+                yield first, as_json({"conll": sentence}, path, name, first)
+            block, start = [], end + 1
+        first = first if block else number + start
+        block += lines[start:]
+        if sum(map(len, block)) > limit:
+            raise UserError(f"{name} line {first}: no blank line ends this sentence")
+        number += len(lines)

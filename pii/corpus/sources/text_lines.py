@@ -11,7 +11,14 @@ PIECE = 1 << 16  # characters that are read at once
 
 
 def text_lines(file: io.BufferedReader, name: str, limit: int) -> Iterator[str]:
-    """Lines with their ends, of `limit` characters at most; what is not UTF-8 as lone surrogates. Raises UserError."""
+    """Lines with a line end, of `limit` characters at most; what is not UTF-8 as lone surrogates. Raises UserError."""
+    for lines in line_lists(file, name, limit):
+        for line in lines:
+            yield line + "\n"
+
+
+def line_lists(file: io.BufferedReader, name: str, limit: int) -> Iterator[list[str]]:
+    """The same without their ends, many at a time."""
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="\n")
     number, rest = 1, ""
     while piece := text.read(max(PIECE, len(rest))):
@@ -19,11 +26,10 @@ def text_lines(file: io.BufferedReader, name: str, limit: int) -> Iterator[str]:
         if max(map(len, [*lines, rest])) > limit:
             long = next(place for place, line in enumerate([*lines, rest]) if len(line) > limit)
             raise UserError(f"{name} line {number + long} is longer than {limit} characters: cut the row")
-        for line in lines:
-            yield line + "\n"
+        yield lines
         number += len(lines)
     if rest:
-        yield rest
+        yield [rest]
     text.detach()  # the file is the caller's to close
 
 
