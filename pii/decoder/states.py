@@ -22,8 +22,8 @@ CPU_COMPILE_TOKENS = 1_000_000  # won back: 0.14 ms each, on two cores; spent: 3
 def compiling_pays(device: torch.device, precision: str, tokens: int) -> bool:
     """Whether compiled layers win back what compiling takes, for a training that reads so many tokens.
 
-    On a CPU only int8 gains by it (measured on int8 units: 1.4 times; float32 and bfloat16 1.0 to 1.1), since what is
-    left beside its products is elementwise; and a C++ compiler must be there.
+    On a CPU only int8 gains by it (measured on int8 units: 1.2 to 1.7 times; float32 and bfloat16 1.0 to 1.1), since
+    what is left beside its products is elementwise; and a C++ compiler must be there.
     """
     if device.type != "cpu":
         return device.type == "cuda"
