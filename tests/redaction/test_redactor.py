@@ -39,11 +39,15 @@ TEXTS = [
 
 
 def write_run(folder: Path) -> Path:
-    """A run folder, as train.py writes it, whose random head gives most tokens a label."""
+    """A run folder, as train.py writes it, whose random head gives most tokens a label.
+
+    As if trained in float32: with bfloat16, where a CPU has it, texts that are read together change each other's last
+    bits, and a random head's choices with them.
+    """
     backbone = save_tiny_backbone(folder / "backbone", vocab_size=131072)
     config = {
         "run_version": RUN_VERSION,
-        "backbone": {"name": str(backbone), "precision": "bf16"},
+        "backbone": {"name": str(backbone), "precision": "bf16", "dtype": "float32"},
         "labels": LABELS,
         "tokenizer": tekken.load().describe(),
         "heads": {"documented": {"kind": "documented", "layers": [2], "tags": "plain", "calibration": None}},
