@@ -16,7 +16,7 @@ from pii.corpus.formats.fields import Found, RowError
 
 LAYER = re.compile(r"#T_(SP|CH|RL)=([^|]*)\|?(.*)")  # spans, chains, relations
 SENTENCE = "#Text="
-UNIT = re.compile(r"\d+-\d+(?:\.\d+)?\t(\d{1,18})-(\d{1,18})\t(.*)")
+UNITS = re.compile(r"^\d+-\d+(?:\.\d+)?\t(\d{1,18})-(\d{1,18})\t(.*)$", re.MULTILINE)
 STACKED, VALUE = re.compile(r"(?:\\.|[^\\|])+"), re.compile(r"(.*?)(?:\[(\d+)\])?")
 ESCAPED = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))")  # the former in version 3.1
 CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "b": "\b"}
@@ -55,9 +55,11 @@ def read(fields: dict) -> Found | None:
     columns = columns_of(lines)
     sentences = sentences_of(lines, len(columns))
     text = joined(sentences, len(document))
-    places = array("q", accumulate((1 + (character > "\uffff") for character in text), initial=0))
-    units = [in_code_points(unit, places) for sentence in sentences for unit in sentence.units]
-    if not all(text[unit.start : unit.end] in (unit.text, unescaped(unit.text)) for unit in units):
+    units = [unit for sentence in sentences for unit in sentence.units]
+    if not text.isascii() and max(text) > "\uffff":
+        places = array("q", accumulate((1 + (character > "\uffff") for character in text), initial=0))
+        units = [in_code_points(unit, places) for unit in units]
+    if not all(text[start:end] == token or text[start:end] == unescaped(token) for start, end, token, _ in units):
         raise RowError("a token that differs from the text at its offsets in UTF-16 units")
     return text, [(start, end, label, text[start:end]) for start, end, label in labelled(columns, units)]
 
@@ -65,7 +67,7 @@ def read(fields: dict) -> Found | None:
 def columns_of(lines: list[str]) -> list[Column]:
     """The columns behind the token, by the header."""
     columns: list[Column] = []
-    for match in filter(None, map(LAYER.fullmatch, lines)):
+    for match in filter(None, [LAYER.fullmatch(line) for line in lines if line.startswith("#T_")]):
         kind, layer, features = match.groups()
         is_ours = kind == "SP" and (not layer.startswith(BUILT_IN) or layer.startswith(ENTITIES))
         for feature in [name for name in features.split("|") if name] or [""]:  # a layer without features has a column
@@ -76,25 +78,28 @@ def columns_of(lines: list[str]) -> list[Column]:
 
 def sentences_of(lines: list[str], columns: int) -> list[Sentence]:
     """Raises RowError for a line that is cut."""
-    sentences: list[Sentence] = []
+    sentences: list[tuple[list[str], list[str]]] = []  # lines of text, of units
     for line in lines:
         if line.startswith(SENTENCE):
-            if not sentences or sentences[-1].units:
-                sentences.append(Sentence([], []))
-            sentences[-1].lines.append(unescaped(line.removeprefix(SENTENCE)))
+            if not sentences or sentences[-1][1]:
+                sentences.append(([], []))
+            sentences[-1][0].append(unescaped(line.removeprefix(SENTENCE)))
         elif line and not line.startswith("#"):
             if not sentences:
                 raise RowError("tokens without a line #Text=")
-            sentences[-1].units.append(unit_of(line, columns))
-    return sentences
+            sentences[-1][1].append(line)
+    return [Sentence(text, units_of(units, columns)) for text, units in sentences]
 
 
-def unit_of(line: str, columns: int) -> Unit:
-    match = UNIT.fullmatch(line.removesuffix("\t"))
-    token, *cells = match[3].rsplit("\t", columns) if match and columns else [match[3] if match else ""]
-    if match is None or len(cells) != columns:
+def units_of(lines: list[str], columns: int) -> list[Unit]:
+    units = []
+    for start, end, rest in UNITS.findall("\n".join(lines)):
+        token, *cells = rest.removesuffix("\t").rsplit("\t", columns) if columns else [rest.removesuffix("\t")]
+        if len(cells) == columns:
+            units.append(Unit(int(start), int(end), token, cells))
+    if len(units) < len(lines):
         raise RowError("a line that is no token with a cell for each column of the header")
-    return Unit(int(match[1]), int(match[2]), token, cells)
+    return units
 
 
 def joined(sentences: list[Sentence], limit: int) -> str:
