@@ -20,7 +20,7 @@ from pii.outputs import check_output, write_json
 from pii.processes import Processes
 from pii.redaction.rules.effects import SplitRules
 from pii.redaction.rules.rules import MODES, check_mode
-from pii.scoring.judge import figures_of, judge, label_map_of, read_scores
+from pii.scoring.judge import Judged, figures_of, judge, label_map_of, read_scores
 from pii.scoring.metrics import Documents, character_precision
 from pii.training.run_config import choose_head, stored_bias
 from pii.training.runs import load_run
@@ -89,20 +89,21 @@ def judge_file(
         for addition, bias in biases.items():
             tagged = tagger.decode(scores, np.diff(split.example_offsets), bias)
             judged = rules.add_to(judge(split, tagged, config["labels"], label_map, widened=True))
-            figures = figures_of(judged, config["labels"], tagger.calibration)
-            yield (
-                file.stem + addition,
-                {
-                    "rows": len(split),
-                    **{name: figures[name]["f1"] for name in ("strict", "token", "exact")},
-                    "leakage": figures["leakage"],
-                    "precision": character_precision(judged.documents),
-                    "per_language": {name: entry["strict"]["f1"] for name, entry in figures["per_language"].items()},
-                },
-            )
+            yield file.stem + addition, entry_of(judged, figures_of(judged, config["labels"], tagger.calibration))
         for name, find in peers.items():
             if entry := judge_peer(find, split, judged.documents):
                 yield f"{file.stem}, {name}", entry
+
+
+def entry_of(judged: Judged, figures: dict) -> dict:
+    """What is printed of a file, and strict F1 by language."""
+    return {
+        "rows": len(judged.documents.lengths),
+        **{name: figures[name]["f1"] for name in ("strict", "token", "exact")},
+        "leakage": figures["leakage"],
+        "precision": character_precision(judged.documents),
+        "per_language": {name: entry["strict"]["f1"] for name, entry in figures["per_language"].items()},
+    }
 
 
 def judge_peer(find: Finder, split: PreparedSplit, documents: Documents) -> dict | None:
