@@ -14,9 +14,9 @@ demo: .venv/installed
 ready: .venv/installed
 	.venv/bin/python standin.py
 
-# the ready head on every file of a folder of raw rows: make judge RAW=folder
+# the ready head on every file of a folder of raw rows, beside presidio-analyzer if that is there: make judge RAW=folder
 judge: .venv/installed
-	.venv/bin/python judge.py $(RAW)/*.jsonl
+	.venv/bin/python judge.py $(RAW)/*.jsonl --target-recall 0.98 --peers
 
 test: .venv/installed
 	.venv/bin/python -m pytest --numprocesses auto --dist worksteal
