@@ -5,7 +5,9 @@ that carries it, gives it Tekken's vocabulary, and saves it as a Mistral model, 
 machine. Each Tekken piece gets the mean of the embeddings of the small model's own tokens for the same text.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -117,7 +119,8 @@ def load_gguf(path: Path):
     source_tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = AutoModel.from_config(config, dtype=torch.float32)
     # from_pretrained(gguf_file=...) wants the package accelerate; the reader below it does not
-    tensors = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
+    with contextlib.redirect_stderr(io.StringIO()):  # where it draws a bar that the caller's lines would run into
+        tensors = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
     model.load_state_dict(dict(tensors))
     return model.eval(), source_tokenizer
 
@@ -182,6 +185,9 @@ def as_mistral(source, embeddings: torch.Tensor, tokenizer: tekken.Tekken):
 def save(model, folder: Path) -> None:
     """Save in bfloat16, as the real backbone is. Only the parameters are cast: `model.to(bfloat16)` would round the
     rotary frequencies too."""
+    from transformers.utils.logging import disable_progress_bar
+
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
+    disable_progress_bar()
     model.save_pretrained(folder)
