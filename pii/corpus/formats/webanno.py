@@ -94,7 +94,7 @@ def sentences_of(lines: list[str], columns: int) -> list[Sentence]:
 def units_of(lines: list[str], columns: int) -> list[Unit]:
     units = []
     for start, end, rest in UNITS.findall("\n".join(lines)):
-        token, *cells = rest.removesuffix("\t").rsplit("\t", columns) if columns else [rest.removesuffix("\t")]
+        token, *cells = rest.removesuffix("\t").rsplit("\t", columns)
         if len(cells) == columns:
             units.append(Unit(int(start), int(end), token, cells))
     if len(units) < len(lines):

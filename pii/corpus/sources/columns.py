@@ -33,16 +33,17 @@ def rows(file: io.BufferedReader, path: str, name: str, limit: int) -> Iterator[
     block: list[str] = []
     first = number = 1  # the line where the block begins, and the one that comes next
     for lines in chain(line_lists(file, name, limit), [[""]]):
-        start = 0
-        for end in [i for i, line in enumerate(lines) if not line or line.isspace() or line.startswith(DOCUMENT)]:
+        start, size = 0, len(lines)
+        ends = [i for i, line in enumerate(lines) if not line or line.isspace() or line.startswith(DOCUMENT)]
+        for end in [*ends, size]:
             first = first if block else number + start
             block += lines[start:end]
+            if sum(map(len, block)) + len(block) > limit:
+                raise UserError(f"{name} line {first}: no blank line ends this sentence")
+            if end == size:
+                break  # the block goes on in the next lines
             if block:
                 sentence = "\n".join(block).replace("\r\n", "\n").removesuffix("\r")
                 yield first, as_json({"conll": sentence}, path, name, first)
             block, start = [], end + 1
-        first = first if block else number + start
-        block += lines[start:]
-        if sum(map(len, block)) > limit:
-            raise UserError(f"{name} line {first}: no blank line ends this sentence")
-        number += len(lines)
+        number += size

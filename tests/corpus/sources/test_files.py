@@ -72,6 +72,13 @@ def test_columns_in_another_encoding_say_which_line(tmp_path):
     assert "line 1 is not UTF-8, likely cp1252: convert it" in message  # of its sentence
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\nBo O\n"])
+def test_a_sentence_beyond_the_limit_is_one_line_whether_it_ends_or_not(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(source, "LINE_BYTES", 100)
+    (tmp_path / "a.conll").write_text("Bo O\n\n" + "Ann B-NAME\n" * 10 + end)
+    assert "line 3: no blank line ends this sentence" in refusal(tmp_path / "a.conll")
+
+
 # WebAnno TSV
 
 
