@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from pii.common import UserError
-from pii.decoder.int8 import Int8Linear
 from pii.decoder.joint import join_projections
 from pii.decoder.precision import PRECISIONS, QUANTISED, Fp8Linear
+from pii.decoder.quantising import quantised_in_passing, replace_linears
 
 DEFAULT_BACKBONE = "mistralai/Ministral-8B-Instruct-2410"
 PINNED_REVISIONS = {DEFAULT_BACKBONE: "2f494a194c5b980dfb9772cb92d26cbb671fce5a"}
@@ -251,7 +251,7 @@ def quantise(backbone: Backbone, device: torch.device | str, precision: str = "f
     layers = decoder_layers(backbone)
     if precision == "fp8":
         for layer in layers:
-            replace_linears(layer.to(device), Fp8Linear)
+            replace_linears(layer.to(device), lambda _, linear: Fp8Linear(linear))
     else:
         with contextlib.ExitStack() as hooks:
             for layer in layers:
@@ -264,37 +264,3 @@ def quantise(backbone: Backbone, device: torch.device | str, precision: str = "f
             token_ids[:, 0] = bos_id_of(backbone)
             backbone(input_ids=token_ids.to(device), use_cache=False)
     backbone.to(device)
-
-
-def replace_linears(layer: nn.Module, make: Callable[..., nn.Module], **arguments: dict[str, torch.Tensor]) -> None:
-    """Put `make(linear)` where each nn.Linear of a layer is."""
-    for path, module in list(layer.named_modules()):
-        if isinstance(module, nn.Linear):
-            layer.set_submodule(path, make(module, **{name: values[path] for name, values in arguments.items()}))
-
-
-@contextlib.contextmanager
-def quantised_in_passing(layer: nn.Module, device: torch.device | str) -> Iterator[None]:
-    """While this context is open, the layer's next forward moves it to `device` and leaves its matrices in int8."""
-    largest: dict[str, torch.Tensor] = {}  # path of a linear → the largest magnitude of each column of its input
-    handles = []
-
-    def arrive(*_: object) -> None:
-        layer.to(device)
-
-    def leave(*_: object) -> None:
-        replace_linears(layer, Int8Linear, magnitudes=largest)
-
-    for path, module in layer.named_modules():
-        if isinstance(module, nn.Linear):
-
-            def measure(_: nn.Module, inputs: tuple[torch.Tensor], path: str = path) -> None:
-                largest[path] = inputs[0].abs().flatten(0, -2).amax(dim=0)
-
-            handles.append(module.register_forward_pre_hook(measure))
-    handles += [layer.register_forward_pre_hook(arrive), layer.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
