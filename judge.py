@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import prepare
-from pii.bench.peers import Finder, character_figures, presidio
+from pii.bench.peers import Finder, character_figures, presidio, spans_by_text
 from pii.common import Parser, UserError, fraction, run
 from pii.corpus.store import PreparedSplit
 from pii.decoder.ready import default_run
@@ -119,8 +119,7 @@ def judge_peer(find: Finder, split: PreparedSplit, documents: Documents) -> dict
     except LookupError as error:
         print(error.args[0])
         return None
-    of_texts = np.split(documents.gold, np.cumsum(documents.gold_counts)[:-1])
-    gold = [[(int(start), int(end)) for start, end, _ in spans] for spans in of_texts]
+    gold = spans_by_text(documents.gold, documents.gold_counts)
     leakage, precision = character_figures(texts, gold, found)
     return {"rows": len(texts), "leakage": leakage, "precision": precision}
 

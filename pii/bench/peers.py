@@ -17,10 +17,11 @@ def bench_peers(rows: Rows, finders: dict[str, Finder], rounds: int) -> dict[str
     A core's seconds are processor time, of all threads: neither a busy machine nor several cores change them.
     """
     texts, report = rows.texts(), {}
+    gold_of = spans_by_text(rows.spans, rows.span_counts)
     print(f"{'':<46}{'documents/s':>12}{'leakage':>9}{'precision':>11}   (of one core; of characters)")
     for language in sorted({*rows.languages.tolist()}):
         chosen = np.flatnonzero(rows.languages == language)
-        own, gold = [texts[i] for i in chosen], gold_spans(rows, chosen)
+        own, gold = [texts[i] for i in chosen], [gold_of[i] for i in chosen]
         for name, find in finders.items():
             try:
                 find(own[:1], language)  # models are loaded
@@ -39,10 +40,9 @@ def bench_peers(rows: Rows, finders: dict[str, Finder], rounds: int) -> dict[str
     return report
 
 
-def gold_spans(rows: Rows, chosen: np.ndarray) -> list[list[tuple[int, int]]]:
-    """Start and end of each gold span of some rows."""
-    of_rows = np.split(rows.spans, np.cumsum(rows.span_counts)[:-1])
-    return [[(int(start), int(end)) for start, end, _ in of_rows[i]] for i in chosen]
+def spans_by_text(spans: np.ndarray, counts: np.ndarray) -> list[list[tuple[int, int]]]:
+    """[spans, 3] start, end and label id, [texts] how many of them each has → start and end of each text's."""
+    return [[(int(start), int(end)) for start, end, _ in own] for own in np.split(spans, np.cumsum(counts)[:-1])]
 
 
 def character_figures(
