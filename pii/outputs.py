@@ -188,9 +188,13 @@ def locked(lock: Path, path: Path) -> Iterator[bool]:
 
 def take(taken: BaseFileLock, lock: Path, path: Path) -> bool:
     """Wait for the lock. False where the file system has none; UserError where another process keeps it."""
-    for _ in range(100):  # in vain only where others make or delete the folder in the same moment
-        with contextlib.suppress(FileExistsError):
-            lock.parent.mkdir(0o700)
+    for _ in range(100):  # in vain only where others make or delete the folders in the same moment
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # another process that had made it may have taken it away
+            with contextlib.suppress(FileExistsError):
+                lock.parent.mkdir(0o700)
+        except FileNotFoundError:
+            continue
         try:
             taken.acquire(PATIENCE, 0.02)
             return True

@@ -15,7 +15,7 @@ import prepare
 import standin
 import synthesize
 import train
-from pii import common
+from pii import common, outputs
 
 # command, its flag, and flags whose own mistakes would be met by the work
 OUTPUTS = [
@@ -88,3 +88,18 @@ def test_the_demo_looks_at_all_its_places_first(folder, capfd, monkeypatch, plac
     monkeypatch.setattr(demo, "ROOT", folder)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("the work began"))
     assert Path(place).parts[0] in refusal(lambda: demo.main([]), capfd)
+
+
+def test_a_new_folder_that_another_process_takes_away_again_is_made_anew(tmp_path, monkeypatch):
+    """As check_output does at its end: in the moment between the folder and the lock's folder in it."""
+    folder, make, taken = tmp_path / "new", Path.mkdir, []
+
+    def mkdir(self, *arguments, **named):
+        if self.name == ".a.txt.writing" and not taken:
+            taken.append(folder.rmdir())
+        make(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with outputs.atomic_path(folder / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert taken and (folder / "a.txt").read_text() == "whole"
