@@ -17,7 +17,7 @@ from pii.decoder.backbone import DEFAULT_BACKBONE, backbone_depth
 from pii.decoder.features import CACHES, Reader, fetch, to_device
 from pii.decoder.precision import PRECISIONS, describe_precision
 from pii.device import describe_device, device_name, peak_memory
-from pii.heads.heads import DOCUMENTED, KINDS, STRONG
+from pii.heads.heads import DOCUMENTED, KINDS, STRONG, STRONG_UNITS
 from pii.heads.tagging import Tagger
 from pii.outputs import check_output, check_unicode, clear_leftovers
 from pii.processes import Processes
@@ -243,6 +243,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     strong.add_argument("--strong-learning-rate", type=learning_rate, nargs="+", help="(2e-3)")
     strong.add_argument("--strong-epochs", type=positive_int, help=f"(as many as make {STRONG_STEPS} steps)")
     strong.add_argument("--strong-dropout", type=fraction, help="(0.3)")
+    strong.add_argument("--strong-units", type=positive_int, help=f"of its GRU, in either direction ({STRONG_UNITS})")
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the backbone (bf16)")
     machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
@@ -270,10 +271,10 @@ def settle_head_flags(arguments: argparse.Namespace) -> None:
     for name in ("learning_rate", "epochs", "dropout"):
         if arguments.heads == [STRONG] and getattr(arguments, f"strong_{name}") is None:
             setattr(arguments, f"strong_{name}", getattr(arguments, name))
-    for name in ("layers", "strong_learning_rate", "strong_epochs", "strong_dropout"):
+    for name in ("layers", "strong_learning_rate", "strong_epochs", "strong_dropout", "strong_units"):
         if STRONG not in arguments.heads and getattr(arguments, name) is not None:
             raise UserError(f"--{name.replace('_', '-')} is the strong head's: add --heads {DOCUMENTED} {STRONG}")
-    defaults = {name: getattr(TrainingConfig, name) for name in ("epochs", "dropout", "strong_dropout")}
+    defaults = {name: getattr(TrainingConfig, name) for name in ("epochs", "dropout", "strong_dropout", "strong_units")}
     defaults["learning_rate"] = [*TrainingConfig.learning_rates]
     defaults["strong_learning_rate"] = [*TrainingConfig.strong_learning_rates]
     for name, value in defaults.items():
@@ -289,7 +290,8 @@ def flags_of(arguments: argparse.Namespace) -> dict:
 
 def config_of(arguments: argparse.Namespace) -> TrainingConfig:
     same = ["batch_size", "gradient_accumulation_steps", "max_length", "max_grad_norm", "seed", "heads", "epochs"]
-    same += ["dropout", "layers", "strong_epochs", "strong_dropout", "tokens_per_forward", "cache", "save_every"]
+    same += ["dropout", "layers", "strong_epochs", "strong_dropout", "strong_units", "tokens_per_forward", "cache"]
+    same += ["save_every"]
     return TrainingConfig(
         learning_rates=arguments.learning_rate,
         strong_learning_rates=arguments.strong_learning_rate,

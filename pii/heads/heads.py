@@ -12,6 +12,7 @@ from pii.heads.viterbi import Transitions
 
 DOCUMENTED, STRONG = "documented", "strong"
 PLAIN, BIO = "plain", "bio"  # tag schemes: one tag a label, or begin and continue apart
+STRONG_UNITS, MOST_UNITS = 192, 4096  # of its GRU in either direction: the default, and far more than pays
 STRONG_DEPTHS = (0.4, 0.6, 0.8)  # of the backbone, where the strong head reads unless told: see docs/accuracy.md
 
 
@@ -78,14 +79,14 @@ class StrongHead(Head):
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self, in_features: int, num_labels: int, size: int = 192, dropout: float = 0.3) -> None:
+    def __init__(self, in_features: int, num_labels: int, dropout: float = 0.3, units: int = STRONG_UNITS) -> None:
         super().__init__()
         self.num_tags, self.dropout = 2 * num_labels - 1, dropout
         self.register_buffer("mean", torch.zeros(in_features))
         self.register_buffer("deviation", torch.ones(in_features))
-        self.project = nn.Linear(in_features, size)
-        self.gru = nn.GRU(size, size, bidirectional=True, batch_first=True)
-        self.classifier = nn.Linear(2 * size, self.num_tags)
+        self.project = nn.Linear(in_features, units)
+        self.gru = nn.GRU(units, units, bidirectional=True, batch_first=True)
+        self.classifier = nn.Linear(2 * units, self.num_tags)
         self.transitions = Crf(self.num_tags)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -121,6 +122,10 @@ class StrongHead(Head):
 KINDS: dict[str, type[Head]] = {DOCUMENTED: DocumentedHead, STRONG: StrongHead}
 
 
-def build_head(kind: str, in_features: int, num_labels: int, dropout: float = 0.0) -> Head:
-    """A new head of one of KINDS."""
+def build_head(
+    kind: str, in_features: int, num_labels: int, dropout: float = 0.0, units: int | None = None
+) -> Head:
+    """A new head of one of KINDS; `units` is the width of a strong head (STRONG_UNITS)."""
+    if kind == STRONG:
+        return StrongHead(in_features, num_labels, dropout, units or STRONG_UNITS)
     return KINDS[kind](in_features, num_labels, dropout=dropout)

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pii.synthetic.values import LOCALES, TARGETS, Values
+from pii.synthetic.values import DOCUMENT_LOCALES, LOCALES, TARGETS, Values
 from pii.synthetic.variations import vary
 
-STYLES = ("mixed", "own", "target", "documents")  # mixed: a tenth documents, half of the rest own, half target
+STYLES = ("mixed", "own", "target", "documents")  # mixed: a fifth documents, half of the rest own, half target
 SKELETON_FOLDER = Path(__file__).parent / "skeletons"
-PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]+|#+)\}")
+PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9]+(?::[A-Z]+)?|#+)\}")  # {DATE}, {DATE:YEAR} a date made as YEAR is, {##}
 WITHOUT_PII = 0.08  # share of all rows
 ENGLISH_VALUE = 0.05  # share of French rows in which one value is of an English locale
 WRAPPED = 0.03  # share of the values of more than one word, of these types, that go over two lines
 WRAPPABLE = {"STREET", "COMPANYNAME", "JOBTITLE", "ACCOUNTNAME", "SECONDARYADDRESS", "CITY", "USERAGENT"}
+SPACED = 0.06  # share of the rows of French documents whose dates and numbers are written in cells
+IN_CELLS = {"DATE", "DOB", "ACCOUNTNUMBER"}
 NAMES = {"FIRSTNAME", "MIDDLENAME", "LASTNAME"}
 FRENCH_SPACE = re.compile(r" (?=[:;!?»%])|(?<=«) ")
 FRENCH_SPACES = ["\u00a0"] * 6 + ["\u202f"] * 2 + [" ", ""]  # what people type there
@@ -37,8 +39,8 @@ def synthesize(rows: int, seed: int, style: str = "mixed") -> Iterator[dict]:
     plan = []
     for language, count in (("en", rows - rows // 2), ("fr", rows // 2)):
         counts = rows_of_styles(style, count)
-        for own, name in (("own", language), ("documents", f"documents_{language}")):
-            plan += [(make_row, skeleton, language) for skeleton in choose_skeletons(name, counts[own], rng)]
+        for own, name, make in (("own", language, make_row), ("documents", f"documents_{language}", make_document_row)):
+            plan += [(make, skeleton, language) for skeleton in choose_skeletons(name, counts[own], rng)]
         target = read_skeletons(f"target_{language}")
         chosen = sample_evenly(target, counts["target"], rng)
         plan += [(make_target_row, vary(skeleton, target, language, rng), language) for skeleton in chosen]
@@ -51,7 +53,7 @@ def rows_of_styles(style: str, count: int) -> Counter[str]:
     """How many of `count` rows are of each style."""
     if style != "mixed":
         return Counter({style: count})
-    documents = count // 10
+    documents = count // 5
     target = (count - documents) // 2
     return Counter(documents=documents, target=target, own=count - documents - target)
 
@@ -86,6 +88,7 @@ class Style(NamedTuple):
     capitals: set[str]  # labels whose values are in capital letters
     french_space: str  # stands for U+00A0
     by_hand: bool = True  # with values over two lines, and English ones in French rows
+    spaced: bool = False  # dates and numbers stand in the cells of a form: `0 5 0 8 2 0 1 4`
 
 
 def draw_style(rng: random.Random) -> Style:
@@ -104,6 +107,16 @@ def make_row(skeleton: str, language: str, values: Values) -> dict:
     return fill(skeleton, language, draw_style(values.rng), values)
 
 
+def make_document_row(skeleton: str, language: str, values: Values) -> dict:
+    """Fill one skeleton of the documents style, whose French rows are hospitals': many surnames in capitals."""
+    values.start_row(values.rng.choice(DOCUMENT_LOCALES[language]))
+    style = draw_style(values.rng)
+    if language == "fr":
+        capitals = values.rng.choices([set(), {"LASTNAME"}, NAMES], [50, 40, 10])[0]
+        style = style._replace(capitals=capitals, spaced=values.rng.random() < SPACED)
+    return fill(skeleton, language, style, values)
+
+
 def make_target_row(skeleton: str, language: str, values: Values) -> dict:
     """Fill one skeleton with values of the target style, as it stands: such rows are typed by no person."""
     values.start_row(TARGETS[language])
@@ -115,8 +128,9 @@ def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
     rng, locale = values.rng, values.locale
     parts = PLACEHOLDER.split(skeleton)  # text, key, text, key, ..., text
     places = [i for i in range(1, len(parts), 2) if not parts[i].startswith("#")]
+    plain = [i for i in places if ":" not in parts[i]]
     french = language == "fr" and style.by_hand
-    english = rng.choice(places) if places and french and rng.random() < ENGLISH_VALUE else None
+    english = rng.choice(plain) if plain and french and rng.random() < ENGLISH_VALUE else None
     text, spans = "", []
     for i, part in enumerate(parts):
         if i % 2 == 0:
@@ -125,15 +139,18 @@ def fill(skeleton: str, language: str, style: Style, values: Values) -> dict:
             text += values.expand("%" + part[1:])
         else:
             values.locale = rng.choice(LOCALES["en"]) if i == english else locale
-            value = make_value(part, style, values)
-            spans.append([len(text), len(text) + len(value), part])
+            label, _, key = part.partition(":")
+            value = make_value(label, key or label, style, values)
+            spans.append([len(text), len(text) + len(value), label])
             text += value
     return {"unmasked_text": text, "span_labels": spans, "language": language}
 
 
-def make_value(label: str, style: Style, values: Values) -> str:
-    """A value as it stands in the row: over two lines or in another case, some of them."""
-    value = values.make(label)
+def make_value(label: str, key: str, style: Style, values: Values) -> str:
+    """A value as it stands in the row: over two lines, in another case or in the cells of a form, some of them."""
+    value = values.make(key)
+    if style.spaced and label in IN_CELLS and not re.search("[^\\W\\d]", value):
+        value = " ".join(re.sub(r"\D", "", value))
     value = wrap(value, values.rng) if style.by_hand and label in WRAPPABLE else value
     value = style.case(value) if label in NAMES else value
     return value.upper() if label in style.capitals else value

@@ -22,7 +22,14 @@ from pii.synthetic.checksums import BASE58, base58, bech32, luhn_digit
 
 VALUES_FILES = [Path(__file__).parent / "skeletons" / name for name in ("values.txt", "target_values.txt")]
 LOCALES = {"en": ["en_US", "en_GB"], "fr": ["fr_FR"] * 3 + ["fr_CH", "fr_CA"]}  # what stands more often is likelier
+DOCUMENT_LOCALES = {  # of the documents style: people of all countries, and what hospitals write
+    "en": ["en_US", "en_GB", "en_WORLD", "en_WORLD"],
+    "fr": ["fr_FR", "fr_CH", "fr_CA", "fr_CLINIC", "fr_CLINIC", "fr_CLINIC"],
+}
+PARENTS = {"en_WORLD": "en_US", "fr_CLINIC": "fr_FR"}  # whose values a locale has where it has none of its own
 TARGETS = {"en": "target_en", "fr": "target_fr"}  # the target style: values as faker.js makes them
+WORLD = "de_DE es_ES es_MX it_IT pl_PL nl_NL sv_SE fi_FI no_NO da_DK cs_CZ hu_HU pt_BR pt_PT hr_HR ro_RO sl_SI sk_SK"
+WORLD += " tr_TR et_EE lt_LT lv_LV en_IN id_ID vi_VN de_CH de_AT en_AU en_NZ en_IE en_CA en_GB en_US"
 POOL_SIZE = 1500  # draws for a pool of Faker values
 CORRECTIONS = [  # of slips of Faker's French locales
     (re.compile(r"^allé "), "allée "),
@@ -47,6 +54,7 @@ WILDCARDS = {
     "¬": BASE58,
     "¿": string.ascii_letters + string.digits + "_",
 }
+YEAR = re.compile(r"\{(y|YEARWORD)")  # of a pattern of dates
 WILDCARD = re.compile(f"[{''.join(WILDCARDS)}]")
 SEPARATORS = {  # of thousands (or none), then of decimals
     **dict.fromkeys(LOCALES["en"], [",."] * 4 + ["."]),
@@ -54,6 +62,7 @@ SEPARATORS = {  # of thousands (or none), then of decimals
     "fr_CH": ["'.", "'.", "’.", "\u00a0."],
     "fr_CA": ["\u00a0,", "\u00a0,", " ,", ","],
 }
+SEPARATORS |= {locale: SEPARATORS[parent] for locale, parent in PARENTS.items()}
 
 
 class Source(NamedTuple):
@@ -64,18 +73,22 @@ class Source(NamedTuple):
     share: float = 0.0  # of draws from the pool
 
 
-def read_sources(seed: int) -> dict[str, dict[str, Source]]:
-    """locale → key → source: the patterns of the narrowest scope of values.txt and the pool of Faker they name."""
-    scopes = read_patterns()
-    sources: dict[str, dict[str, Source]] = {}
-    for language, locales in LOCALES.items():
-        for locale in dict.fromkeys(locales):
-            patterns = scopes["all"] | scopes[language] | scopes[locale]
-            patterns["DOB"] = [p for p in patterns["DATE"] if "{y" in p and "{weekday}" not in p]
-            sources[locale] = {key: source_of(patterns[key], locale, seed) for key in patterns}
-    for locale in TARGETS.values():
-        sources[locale] = {key: Source(patterns) for key, patterns in (scopes["target"] | scopes[locale]).items()}
-    return sources
+class Sources(dict[str, dict[str, Source]]):
+    """locale → key → source: the patterns of the narrowest scope of values.txt and the pool of Faker they name. Those
+    of a locale are read when it is first asked for: pools of 30 countries take a second."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.scopes = seed, read_patterns()
+
+    def __missing__(self, locale: str) -> dict[str, Source]:
+        scopes = self.scopes
+        if locale in TARGETS.values():
+            self[locale] = {key: Source(patterns) for key, patterns in (scopes["target"] | scopes[locale]).items()}
+            return self[locale]
+        patterns = scopes["all"] | scopes[locale[:2]] | scopes[PARENTS.get(locale, locale)] | scopes[locale]
+        patterns["DOB"] = [p for p in patterns["DATE"] if YEAR.search(p) and "{weekday}" not in p]
+        self[locale] = {key: source_of(patterns[key], locale, self.seed) for key in patterns}
+        return self[locale]
 
 
 def read_patterns() -> dict[str, dict[str, list[str]]]:
@@ -103,13 +116,19 @@ def faker_pool(method: str, locale: str, seed: int) -> list[str]:
         from faker import Faker  # here, so that --help and an import of this module do without it
     except ImportError:
         raise UserError("Faker is not installed; run: pip install Faker") from None
-    locale_of_method = "fr_FR" if (locale, method) == ("fr_CA", "job") else locale  # jobs of fr_CA are English
-    fake = Faker(locale_of_method, use_weighting=False)  # rare names are as good as common ones, and faster
+    fake = Faker(faker_locales(method, locale), use_weighting=False)  # rare names are as good as common ones, and faster
     fake.seed_instance(f"{seed} {locale} {method}")
     values = dict.fromkeys(getattr(fake, method)() for _ in range(POOL_SIZE))
     for pattern, replacement in CORRECTIONS if locale.startswith("fr") else []:
         values = dict.fromkeys(pattern.sub(replacement, value) for value in values)
     return [value for value in values if method not in REJECTED or not REJECTED[method].search(value)]
+
+
+def faker_locales(method: str, locale: str) -> str | list[str]:
+    """Which of Faker's locales a pool is drawn from."""
+    if method == "job":
+        return {"fr_CA": "fr_FR", "fr_CLINIC": "fr_FR", "en_WORLD": "en_US"}.get(locale, locale)  # else not translated
+    return WORLD.split() if locale == "en_WORLD" else PARENTS.get(locale, locale)
 
 
 @dataclass
@@ -128,7 +147,7 @@ class Values:
     """
 
     def __init__(self, rng: random.Random, seed: int) -> None:
-        self.rng, self.sources = rng, read_sources(seed)
+        self.rng, self.sources = rng, Sources(seed)
 
     def start_row(self, locale: str) -> None:
         """Forget the row before: another person, card and day."""

@@ -59,6 +59,15 @@ GREETING = re.compile(
     r"^(?:Dear|Hi|Hello|Hey|Greetings|Good \w+|Bonjour|Bonsoir|Salut|Chers?|Chère|Cher\(e\)),? (?=\{)"
 )
 BLUNT = 0.4  # share of the greetings that are left out, so that a value is the first word
+OTHER_GREETING = 0.5  # share of the others that become one of these
+GREETINGS = {
+    "en": "Dear|Dear|Hi|Hello|Hey|Greetings,|Greetings|Good day|Good morning|Welcome|Attention|Congratulations|Thanks|Attn:"
+    "|Good evening,|To|Notice to|Esteemed|Reminder for|Hello there,",
+    "fr": "Cher|Chère|Cher(e)|Cher/Chère|Cher[e]|Chèr(e)|Bonjour|Bonjour,|Bonsoir|Salut|Salutations|Salutations,|Attention"
+    "|Bonne journée|Bienvenue|Félicitations|Merci|Hé|Coucou|À|Avis à|Rappel pour|Cher/chère|Très cher",
+}
+AFTER_GREETING = re.compile(r"^([^{,]*(?: ?\{[A-Z0-9]+\})+, )([a-zà-ÿ])")
+CAPITAL = 0.3  # share of the greetings after whose comma a capital follows
 SAME_FORM = {  # a type → what the target data calls such a value too, whatever the sentence says
     "IP": ["IP", "IPV4", "IPV4", "IPV6"],
     "IPV4": ["IPV4", "IPV4", "IPV4", "IP"],
@@ -82,6 +91,10 @@ def vary(skeleton: str, others: list[str], language: str, rng: random.Random) ->
         skeleton = f"{skeleton} {rng.choice(others)}"
     if rng.random() < BLUNT:
         skeleton = GREETING.sub("", skeleton)
+    elif rng.random() < OTHER_GREETING:
+        skeleton = GREETING.sub(f"{rng.choice(GREETINGS[language].split('|'))} ", skeleton)
+    if rng.random() < CAPITAL:
+        skeleton = AFTER_GREETING.sub(lambda match: match[1] + match[2].upper(), skeleton)
     if language == "en" and rng.random() < SAID_OLD:
         skeleton = OLD.sub(r"\1 old", skeleton)
     return PLACE.sub(other_value, NAME.sub(other_name, skeleton))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pii.common import MOST_RATE, UserError
 from pii.decoder.features import CACHES
-from pii.heads.heads import DOCUMENTED, KINDS, STRONG
+from pii.heads.heads import DOCUMENTED, KINDS, MOST_UNITS, STRONG, STRONG_UNITS
 
 AUTO = ("auto",)  # layers of the strong head: try several
 
@@ -29,6 +29,7 @@ class TrainingConfig:
     strong_learning_rates: Sequence[float] = (2e-3,)
     strong_epochs: int | None = None  # as many as make plans.STRONG_STEPS steps
     strong_dropout: float = 0.3
+    strong_units: int = STRONG_UNITS
     # the machine; nothing of it changes what is learnt
     tokens_per_forward: int | None = None  # that the backbone reads at once
     cache: str = "auto"  # one of features.CACHES
@@ -38,10 +39,12 @@ class TrainingConfig:
         if unknown := {*self.heads} - {*KINDS}:
             raise UserError(f"no head {min(unknown)}: choose among {', '.join(KINDS)}")
         counts = ("batch_size", "gradient_accumulation_steps", "max_length", "epochs", "save_every")
-        for name in (*counts, "max_grad_norm", "strong_epochs", "tokens_per_forward"):
+        for name in (*counts, "max_grad_norm", "strong_epochs", "strong_units", "tokens_per_forward"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{option(name)} {value} is not above 0")
+        if self.strong_units > MOST_UNITS:
+            raise UserError(f"--strong-units {self.strong_units} is above {MOST_UNITS}")
         for name in ("dropout", "strong_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{option(name)} {getattr(self, name)} is not between 0 and 1")

@@ -25,6 +25,7 @@ class Plan(NamedTuple):
     steps: int  # optimizer steps in all epochs
     dropout: float
     scheduled: bool  # does the learning rate rise and fall?
+    units: int | None = None  # of a strong head, if not the default
 
     def learning_rate_at(self, step: int) -> float:
         """Of step 1, 2, ...: constant, or a linear warm-up and half a cosine down to 0 (Loshchilov & Hutter 2017)."""
@@ -61,12 +62,15 @@ def plan_heads(config: TrainingConfig, depth: int, layers: list[int], windows: i
     for kind in config.heads:
         if kind == DOCUMENTED:
             rates, epochs, dropout, read = config.learning_rates, config.epochs, config.dropout, [depth]
+            units = None
         else:
             rates, dropout, read = config.strong_learning_rates, config.strong_dropout, layers
+            units = config.strong_units
             epochs = config.strong_epochs or min(STRONG_EPOCHS, math.ceil(STRONG_STEPS / steps))
         for rate in rates:
             name = kind if len(rates) == 1 else f"{kind}@{np.format_float_scientific(rate, trim='-', exp_digits=1)}"
-            plans.append(Plan(name, kind, read, rate, epochs, epochs * steps, dropout, scheduled=kind == STRONG))
+            scheduled = kind == STRONG
+            plans.append(Plan(name, kind, read, rate, epochs, epochs * steps, dropout, scheduled, units))
     return plans
 
 

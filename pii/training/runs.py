@@ -114,6 +114,7 @@ def head_config(trainer: HeadTrainer, sha256: str, validation: dict[str, dict]) 
     return {
         "kind": plan.kind,
         "layers": plan.layers,
+        **({"units": plan.units} if plan.units else {}),
         "tags": trainer.head.tags,
         "learning_rate": plan.learning_rate,
         "epochs": plan.epochs,
@@ -203,9 +204,10 @@ def load_taggers(
 def read_head(run: Path, config: dict, head: str, width: int) -> Head:
     """A head of a run on features of this width. Raises UserError."""
     path = safe_join(run, head, HEAD)
-    weights = read_weights(path, config["heads"][head].get("sha256"))
+    entry = config["heads"][head]
+    weights = read_weights(path, entry.get("sha256"))
     with torch.device("meta"):  # nothing is allocated for shapes that the file does not hold
-        built = build_head(config["heads"][head]["kind"], width, len(config["labels"]))
+        built = build_head(entry["kind"], width, len(config["labels"]), units=entry.get("units"))
     expected = {name: (weight.shape, weight.dtype) for name, weight in built.state_dict().items()}
     if {name: (weight.shape, weight.dtype) for name, weight in weights.items()} != expected:
         raise UserError(f"{path} does not fit the backbone: train again")

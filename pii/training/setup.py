@@ -14,7 +14,7 @@ from pii.decoder.features import Cache, Reader, choose_cache
 from pii.decoder.precision import backbone_dtype
 from pii.decoder.source import check_weights
 from pii.decoder.states import compile_layers, compiling_pays
-from pii.heads.heads import BIO
+from pii.heads.heads import BIO, STRONG_UNITS
 from pii.processes import Processes
 from pii.training.compare import TakeStep, choose_layers
 from pii.training.config import TrainingConfig
@@ -91,6 +91,9 @@ def start_from(run: Path, trainer: HeadTrainer, backbone: Backbone, split: Prepa
     layers = config["heads"][head]["layers"]
     if layers != trainer.plan.layers:
         raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
+    units = config["heads"][head].get("units") or STRONG_UNITS
+    if trainer.plan.units not in (None, units):
+        raise UserError(f"{head} of {run} has {units} units: add --strong-units {units} to start there")
     check_weights(backbone, config["backbone"], run)
     built = read_head(run, config, head, trainer.head_width)
     theirs, ours = shared_tags(config["labels"], split.labels, trainer.head.tags)

@@ -36,7 +36,7 @@ class HeadTrainer:
         self.head_width = len(plan.layers) * hidden_size
         self.is_standardised = False  # a head that starts from another run's is
         self.seed_step(0, rank=0)
-        self.head = build_head(plan.kind, self.head_width, num_labels, plan.dropout)
+        self.head = build_head(plan.kind, self.head_width, num_labels, plan.dropout, plan.units)
         self.head.to(processes.device).train()
         self.parameters = list(self.head.parameters())
         # fused: one launch on a GPU, a third of the time on a CPU (where the documented head keeps its bits)
