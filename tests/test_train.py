@@ -393,11 +393,21 @@ def test_a_strong_head_alone_takes_the_general_flags_unless_it_has_its_own():
     assert (plain.heads, plain.learning_rate, plain.epochs, plain.dropout) == (["documented"], [1e-5], 1, 0.1)
 
 
-@pytest.mark.parametrize("flag", ["layers", "strong_learning_rate", "strong_epochs", "strong_dropout"])
+@pytest.mark.parametrize("flag", ["layers", "strong_learning_rate", "strong_epochs", "strong_dropout", "strong_units"])
 def test_a_flag_of_a_head_that_is_not_trained_is_one_line(command, tmp_path, flag):
     assert command(tmp_path / "run", **{flag: 1}) == 2
     assert "--" + flag.replace("_", "-") in command.error() and "--heads" in command.error()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_strong_head_has_as_many_units_as_told_and_is_read_again(trained, command, prepared, tmp_path):
+    run = trained(heads="strong", strong_epochs=1, strong_units=5)
+    assert head_of(run, "strong")["gru.weight_hh_l0"].shape == (15, 5)
+    assert json.loads((run / "config.json").read_text())["heads"]["strong"]["units"] == 5
+    flags = {"heads": "strong", "strong_epochs": 1, "strong_units": 5, "start_from": run}
+    assert command(tmp_path / "run", **flags) == 0, command.err
+    assert command(tmp_path / "large", **flags | {"strong_units": 10**9}) == 2
+    assert "--strong-units" in command.error()
 
 
 def test_each_of_several_learning_rates_makes_the_head_that_it_makes_alone(trained):

@@ -8,7 +8,7 @@ import pytest
 
 from pii.synthetic import sentences
 from pii.synthetic.values import TARGETS, Values
-from pii.synthetic.variations import vary
+from pii.synthetic.variations import GREETINGS, vary
 from tests.synthetic.conftest import TYPES
 
 ROWS = 3000
@@ -112,11 +112,14 @@ def test_variations_change_names_and_places_and_nothing_between():
     skeleton = "Dear {FIRSTNAME}, call {PHONENUMBER} before {TIME}."
     rng = random.Random(0)
     varied = Counter(vary(skeleton, ["Bye."], "en", rng) for _ in range(4000))
-    assert varied[skeleton] > 4000 * 0.2
+    assert varied[skeleton] > 4000 * 0.1
     assert 0.15 < sum(count for text, count in varied.items() if text.endswith(" Bye.")) / 4000 < 0.25
     assert 0.35 < sum(count for text, count in varied.items() if text.startswith("{")) / 4000 < 0.45
-    frames = {re.sub(r"\{[A-Z0-9]+\}", "{}", text).removesuffix(" Bye.").removeprefix("Dear ") for text in varied}
-    assert frames == {f"{name}, call {{}} before {{}}." for name in ("{}", "{} {}", "{} {} {}")}
+    frames = {re.sub(r"\{[A-Z0-9]+\}", "{}", text).removesuffix(" Bye.") for text in varied}
+    greetings = ["", *(f"{greeting} " for greeting in GREETINGS["en"].split("|"))]
+    names, calls = ("{}", "{} {}", "{} {} {}"), ("call", "Call")
+    right = {f"{hello}{n}, {call} {{}} before {{}}." for hello in greetings for n in names for call in calls}
+    assert frames <= right and len(frames) > len(right) / 2
 
 
 def test_what_the_target_data_calls_by_two_names_is_called_by_both():

@@ -45,6 +45,7 @@ def test_labels_that_both_runs_know_keep_their_weights(trained, command, prepare
     "flags, said",
     [
         ({"heads": "strong", "layers": [0, 3]}, "--layers"),
+        ({"heads": "strong", "strong_units": 8}, "--strong-units 192"),
         ({"start_from": "nowhere"}, "nowhere holds no run"),
     ],
 )
