@@ -122,9 +122,7 @@ class StrongHead(Head):
 KINDS: dict[str, type[Head]] = {DOCUMENTED: DocumentedHead, STRONG: StrongHead}
 
 
-def build_head(
-    kind: str, in_features: int, num_labels: int, dropout: float = 0.0, units: int | None = None
-) -> Head:
+def build_head(kind: str, in_features: int, num_labels: int, dropout: float = 0.0, units: int | None = None) -> Head:
     """A new head of one of KINDS; `units` is the width of a strong head (STRONG_UNITS)."""
     if kind == STRONG:
         return StrongHead(in_features, num_labels, dropout, units or STRONG_UNITS)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from pii.common import UserError
 from pii.redaction.vault import BRACKETED, NUMBERED, Vault, count_from_1
-from pii.synthetic.values import LOCALES, Values
+from pii.synthetic.sources import LOCALES
+from pii.synthetic.values import Values
 
 KINDS = ("label", "numbered", "mask", "hash", "fake", "keep", "remove")
 MODEL = "model"  # the source of a span that no rule or list found

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pii.synthetic.values import DOCUMENT_LOCALES, LOCALES, TARGETS, Values
+from pii.synthetic.sources import DOCUMENT_LOCALES, LOCALES, TARGETS
+from pii.synthetic.values import Values
 from pii.synthetic.variations import vary
 
 STYLES = ("mixed", "own", "target", "documents")  # mixed: a fifth documents, half of the rest own, half target

@@ -61,10 +61,10 @@ GREETING = re.compile(
 BLUNT = 0.4  # share of the greetings that are left out, so that a value is the first word
 OTHER_GREETING = 0.5  # share of the others that become one of these
 GREETINGS = {
-    "en": "Dear|Dear|Hi|Hello|Hey|Greetings,|Greetings|Good day|Good morning|Welcome|Attention|Congratulations|Thanks|Attn:"
-    "|Good evening,|To|Notice to|Esteemed|Reminder for|Hello there,",
-    "fr": "Cher|Chère|Cher(e)|Cher/Chère|Cher[e]|Chèr(e)|Bonjour|Bonjour,|Bonsoir|Salut|Salutations|Salutations,|Attention"
-    "|Bonne journée|Bienvenue|Félicitations|Merci|Hé|Coucou|À|Avis à|Rappel pour|Cher/chère|Très cher",
+    "en": "Dear|Dear|Hi|Hello|Hey|Greetings,|Greetings|Good day|Good morning|Welcome|Attention|Congratulations|Thanks"
+    "|Attn:|Good evening,|To|Notice to|Esteemed|Reminder for|Hello there,",
+    "fr": "Cher|Chère|Cher(e)|Cher/Chère|Cher[e]|Chèr(e)|Bonjour|Bonjour,|Bonsoir|Salut|Salutations|Salutations,"
+    "|Attention|Bonne journée|Bienvenue|Félicitations|Merci|Hé|Coucou|À|Avis à|Rappel pour|Cher/chère|Très cher",
 }
 AFTER_GREETING = re.compile(r"^([^{,]*(?: ?\{[A-Z0-9]+\})+, )([a-zà-ÿ])")
 CAPITAL = 0.3  # share of the greetings after whose comma a capital follows

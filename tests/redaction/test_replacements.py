@@ -21,7 +21,7 @@ from pii.redaction import replacements
 from pii.redaction.replacements import Replacer, Span
 from pii.redaction.vault import Vault
 from pii.synthetic import sentences
-from pii.synthetic.values import LOCALES
+from pii.synthetic.sources import LOCALES
 
 ROOT = Path(__file__).parents[2]
 CANARY = "xylophonecanary"
@@ -81,7 +81,7 @@ def assert_one_line_without_canary(error: pytest.ExceptionInfo) -> None:
 def faker() -> Iterator[Replacer]:
     """With small pools, which are soon full and make a fake that equals its value likelier."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pii.synthetic.values.POOL_SIZE", POOL_SIZE)
+        patch.setattr("pii.synthetic.sources.POOL_SIZE", POOL_SIZE)
         replacements.shared_values.cache_clear()
         yield Replacer("fake")
     replacements.shared_values.cache_clear()
@@ -224,8 +224,8 @@ def test_fakes_are_the_same_in_another_process_and_importing_does_no_work(faker)
     program = f"""
 import sys
 from pii.redaction import replacements
-from pii.synthetic import values
-values.POOL_SIZE = {POOL_SIZE}
+from pii.synthetic import sources
+sources.POOL_SIZE = {POOL_SIZE}
 assert not {{"faker", "torch", "transformers"}} & set(sys.modules)
 replacer = replacements.Replacer("fake")
 for label, value, language in {cases[::-1]}:

@@ -1,5 +1,6 @@
 """Synthetic rows: exact spans, all types, skeletons that never vary."""
 
+import random
 import re
 from collections import Counter
 from itertools import pairwise
@@ -7,6 +8,8 @@ from itertools import pairwise
 import pytest
 
 from pii.synthetic import sentences
+from pii.synthetic.sources import DOCUMENT_LOCALES
+from pii.synthetic.values import Values
 from tests.synthetic.conftest import TYPES
 
 FOLDER = sentences.SKELETON_FOLDER
@@ -111,6 +114,36 @@ def test_documents_are_different_skeletons_of_types_and_digits(language):
     assert len({folded(skeleton) for skeleton in skeletons}) == len(skeletons) > 140
     keys = {key for skeleton in skeletons for key in re.findall(r"\{([^{}\s\"]+)\}", skeleton)}
     assert {key.partition(":")[0] for key in keys if set(key) != {"#"}} <= TYPES
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_every_key_of_documents_has_values_in_each_of_their_locales(language):
+    keys = {
+        key for text in skeletons_of(f"documents_{language}") for key in re.findall(r"\{(?:\w+:)?([A-Z]\w+)\}", text)
+    }
+    assert {"en": "COUNTRY", "fr": "HOSPITAL"}[language] in keys
+    values = Values(random.Random(0), 0)
+    for locale in sorted(set(DOCUMENT_LOCALES[language])):
+        values.start_row(locale)
+        for key in sorted(keys) * 5:
+            value = values.make(key)
+            assert value == value.strip() != "" and "{" not in value, key
+
+
+def test_a_key_after_a_colon_says_how_a_value_of_the_type_before_it_is_made():
+    values = Values(random.Random(0), 0)
+    row = sentences.make_document_row("Vu en {DATE:YEAR} à {COMPANYNAME:HOSPITAL}.", "fr", values)
+    (start, end, year), (_, _, hospital) = row["span_labels"]
+    assert (year, hospital) == ("DATE", "COMPANYNAME") and re.fullmatch(r"\d( ?\d){3}", row["unmasked_text"][start:end])
+
+
+def test_some_french_documents_have_their_dates_and_numbers_in_cells():
+    values = Values(random.Random(0), 0)
+    texts = [
+        sentences.make_document_row("{DOB} {ACCOUNTNUMBER:IPP} {CITY}", "fr", values)["unmasked_text"]
+        for _ in range(500)
+    ]
+    assert 5 < sum(bool(re.match(r"(\d ){8,}", text)) for text in texts) < 60
 
 
 def test_rows_of_documents_are_of_their_skeletons_alone():

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 import pytest
 
 from pii.synthetic import sentences
-from pii.synthetic.values import TARGETS, Values
+from pii.synthetic.sources import TARGETS
+from pii.synthetic.values import Values
 from pii.synthetic.variations import GREETINGS, vary
 from tests.synthetic.conftest import TYPES
 
@@ -87,13 +88,19 @@ def test_values_are_the_same_in_french_rows(rows):
 
 def test_mixed_rows_are_a_fifth_documents_and_half_of_the_rest_of_each_other_style_in_both_languages(monkeypatch):
     made: Counter = Counter()
-    for style, name in (("own", "make_row"), ("target", "make_target_row"), ("documents", "make_document_row")):
 
-        def counted(*row, style=style, make=getattr(sentences, name)):
+    def make_counted(style: str, name: str) -> None:
+        make = getattr(sentences, name)
+
+        def make_one(*row):
             made[style, row[1]] += 1
             return make(*row)
 
-        monkeypatch.setattr(sentences, name, counted)
+        monkeypatch.setattr(sentences, name, make_one)
+
+    make_counted("own", "make_row")
+    make_counted("target", "make_target_row")
+    make_counted("documents", "make_document_row")
     mixed = list(sentences.synthesize(400, seed=3))
     rows_of = {"own": 80, "target": 80, "documents": 40}
     assert made == {(style, language): count for style, count in rows_of.items() for language in ("en", "fr")}
