@@ -26,7 +26,7 @@ from pii.training import run_config, runs
 from pii.training.compare import compare_heads
 from pii.training.config import AUTO, TrainingConfig
 from pii.training.monitor import Monitor, Validation, check_tensorboard
-from pii.training.plans import STRONG_STEPS, Plan, plan_heads
+from pii.training.plans import FEW_SIZE, MANY_SIZE, MANY_WINDOWS, STRONG_STEPS, Plan, plan_heads
 from pii.training.setup import build_cache, build_reader, start_from
 from pii.training.steps import Step, step_groups, tags_of
 from pii.training.trainer import HeadTrainer
@@ -242,8 +242,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     strong.add_argument("--strong-learning-rate", type=learning_rate, nargs="+", help="(2e-3)")
     strong.add_argument("--strong-epochs", type=positive_int, help=f"(as many as make {STRONG_STEPS} steps)")
-    strong.add_argument("--strong-dropout", type=fraction, help="(0.3)")
-    strong.add_argument("--strong-units", type=positive_int, help=f"of its GRU, in either direction ({STRONG_UNITS})")
+    few, many = FEW_SIZE, MANY_SIZE
+    many_windows = f"from {MANY_WINDOWS:,} windows on"
+    strong.add_argument("--strong-dropout", type=fraction, help=f"({few[1]}, {many_windows} {many[1]})")
+    strong.add_argument(
+        "--strong-units",
+        type=positive_int,
+        help=f"of its GRU, in either direction ({few[0]}, {many_windows} {many[0]})",
+    )
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the backbone (bf16)")
     machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
@@ -262,7 +268,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if arguments.tensorboard:
         check_tensorboard()
     if arguments.start_from:
-        run_config.read_config(arguments.start_from)  # or a mistake would only show once the backbone is loaded
+        # a mistake would else show once the backbone is loaded; a strong head is as wide as the one it begins with
+        heads = run_config.read_config(arguments.start_from)["heads"].values()
+        units = [head.get("units", STRONG_UNITS) for head in heads if head["kind"] == STRONG]
+        if STRONG in arguments.heads and arguments.strong_units is None and units:
+            arguments.strong_units = units[0]
     return arguments
 
 
@@ -274,7 +284,7 @@ def settle_head_flags(arguments: argparse.Namespace) -> None:
     for name in ("layers", "strong_learning_rate", "strong_epochs", "strong_dropout", "strong_units"):
         if STRONG not in arguments.heads and getattr(arguments, name) is not None:
             raise UserError(f"--{name.replace('_', '-')} is the strong head's: add --heads {DOCUMENTED} {STRONG}")
-    defaults = {name: getattr(TrainingConfig, name) for name in ("epochs", "dropout", "strong_dropout", "strong_units")}
+    defaults = {name: getattr(TrainingConfig, name) for name in ("epochs", "dropout")}
     defaults["learning_rate"] = [*TrainingConfig.learning_rates]
     defaults["strong_learning_rate"] = [*TrainingConfig.strong_learning_rates]
     for name, value in defaults.items():
@@ -314,6 +324,7 @@ def describe(
     for plan in plans:
         reason = f" ({why.get(given, 'as told')})" if plan.kind == STRONG else ""
         layers = f"layer{'s' * (len(plan.layers) > 1)} {', '.join(map(str, plan.layers))}{reason}"
+        layers += f", {plan.units} units" * bool(plan.units)
         lines.append(
             f"{plan.name}: {layers}, learning rate {plan.learning_rate:g}, {plan.epochs} epoch{'s' * (plan.epochs > 1)}"
             f"{f', from {arguments.start_from}' if arguments.start_from else ''}"

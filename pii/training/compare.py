@@ -23,7 +23,7 @@ from pii.processes import Processes
 from pii.scoring import metrics
 from pii.scoring.judge import judge_own, read_scores
 from pii.training.config import TrainingConfig
-from pii.training.plans import Plan, layers_at
+from pii.training.plans import Plan, layers_at, strong_size
 from pii.training.steps import Step, tags_of
 from pii.training.trainer import HeadTrainer
 
@@ -138,7 +138,8 @@ def quick_fit(
     epochs = -(-QUICK_STEPS // batches)
     orders = [rng.permutation(len(windows)) for _ in range(epochs)]
     rate = config.strong_learning_rates[0]
-    plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, config.strong_dropout, scheduled=True)
+    units, dropout = strong_size(config, len(windows))
+    plan = Plan("auto", STRONG, layers, rate, epochs, epochs * batches, dropout, scheduled=True, units=units)
     trainer = HeadTrainer(plan, reader, split.num_labels, config.seed, config.max_grad_norm, processes)
     trainer.standardise(cache.read(np.arange(len(windows)), processes.device))
     for number in range(1, plan.steps + 1):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pii.common import MOST_RATE, UserError
 from pii.decoder.features import CACHES
-from pii.heads.heads import DOCUMENTED, KINDS, MOST_UNITS, STRONG, STRONG_UNITS
+from pii.heads.heads import DOCUMENTED, KINDS, MOST_UNITS, STRONG
 
 AUTO = ("auto",)  # layers of the strong head: try several
 
@@ -28,8 +28,8 @@ class TrainingConfig:
     layers: Sequence[int | str] | None = None  # of the backbone, that it reads; AUTO, or None for the default depths
     strong_learning_rates: Sequence[float] = (2e-3,)
     strong_epochs: int | None = None  # as many as make plans.STRONG_STEPS steps
-    strong_dropout: float = 0.3
-    strong_units: int = STRONG_UNITS
+    strong_dropout: float | None = None  # what suits so many windows, as plans.strong_size has it; so the units
+    strong_units: int | None = None
     # the machine; nothing of it changes what is learnt
     tokens_per_forward: int | None = None  # that the backbone reads at once
     cache: str = "auto"  # one of features.CACHES
@@ -43,11 +43,12 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{option(name)} {value} is not above 0")
-        if self.strong_units > MOST_UNITS:
+        if self.strong_units and self.strong_units > MOST_UNITS:
             raise UserError(f"--strong-units {self.strong_units} is above {MOST_UNITS}")
         for name in ("dropout", "strong_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{option(name)} {getattr(self, name)} is not between 0 and 1")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"{option(name)} {value} is not between 0 and 1")
         for name in ("learning_rates", "strong_learning_rates"):
             if wrong := [rate for rate in getattr(self, name) if not 0 < rate <= MOST_RATE]:
                 raise UserError(f"{option(name)} {wrong[0]} is not above 0 and at most {MOST_RATE:g}")

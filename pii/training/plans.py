@@ -7,10 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pii.common import UserError
-from pii.heads.heads import DOCUMENTED, STRONG, STRONG_DEPTHS
+from pii.heads.heads import DOCUMENTED, STRONG, STRONG_DEPTHS, STRONG_UNITS
 from pii.training.config import AUTO, TrainingConfig
 
 STRONG_STEPS, STRONG_EPOCHS = 2500, 40  # a strong head makes so many steps, but in no more epochs than that
+# where there are many windows a strong head of the usual size does not even learn what it is shown (docs/accuracy.md)
+MANY_WINDOWS = 10_000
+FEW_SIZE, MANY_SIZE = (STRONG_UNITS, 0.3), (2 * STRONG_UNITS, 0.15)  # units and dropout
 WARM_UP = 0.1  # share of a strong head's steps in which its learning rate rises
 
 
@@ -55,6 +58,12 @@ def strong_layers(given: Sequence[int | str] | None, depth: int) -> list[int]:
     return layers
 
 
+def strong_size(config: TrainingConfig, windows: int) -> tuple[int, float]:
+    """Units and dropout of a strong head that learns from so many windows."""
+    units, dropout = FEW_SIZE if windows < MANY_WINDOWS else MANY_SIZE
+    return config.strong_units or units, dropout if config.strong_dropout is None else config.strong_dropout
+
+
 def plan_heads(config: TrainingConfig, depth: int, layers: list[int], windows: int) -> list[Plan]:
     """What to train: one head of each kind for each of its learning rates. `layers` are the strong head's."""
     steps = math.ceil(windows / config.windows_a_step)
@@ -64,8 +73,8 @@ def plan_heads(config: TrainingConfig, depth: int, layers: list[int], windows: i
             rates, epochs, dropout, read = config.learning_rates, config.epochs, config.dropout, [depth]
             units = None
         else:
-            rates, dropout, read = config.strong_learning_rates, config.strong_dropout, layers
-            units = config.strong_units
+            rates, read = config.strong_learning_rates, layers
+            units, dropout = strong_size(config, windows)
             epochs = config.strong_epochs or min(STRONG_EPOCHS, math.ceil(STRONG_STEPS / steps))
         for rate in rates:
             name = kind if len(rates) == 1 else f"{kind}@{np.format_float_scientific(rate, trim='-', exp_digits=1)}"

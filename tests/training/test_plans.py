@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from pii.training.plans import Plan
+from pii.training.config import TrainingConfig
+from pii.training.plans import Plan, plan_heads, strong_size
 
 
 def test_a_strong_heads_learning_rate_rises_and_falls_and_the_documented_ones_stays():
@@ -14,3 +15,12 @@ def test_a_strong_heads_learning_rate_rises_and_falls_and_the_documented_ones_st
     assert rates[21] == pytest.approx(1.5)  # half way down, half a cosine is at its half
     assert all(later < earlier for earlier, later in pairwise(rates[3:]))
     assert {plan._replace(scheduled=False).learning_rate_at(step) for step in (1, 20, 40)} == {3.0}
+
+
+def test_a_strong_head_is_larger_where_there_is_much_to_learn_unless_told():
+    assert strong_size(TrainingConfig(), 9_999) == (192, 0.3)
+    assert strong_size(TrainingConfig(), 10_000) == (384, 0.15)
+    assert strong_size(TrainingConfig(strong_units=8), 10_000) == (8, 0.15)
+    assert strong_size(TrainingConfig(strong_dropout=0), 10_000) == (384, 0)
+    plans = plan_heads(TrainingConfig(heads=("documented", "strong")), 3, [1], 10_000)
+    assert [(plan.units, plan.dropout) for plan in plans] == [(None, 0.1), (384, 0.15)]
