@@ -268,7 +268,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if arguments.tensorboard:
         check_tensorboard()
     if arguments.start_from:
-        # a mistake would else show once the backbone is loaded; a strong head is as wide as the one it begins with
+        # read now, or a mistake would only show once the backbone is loaded; a strong head begins as wide as that one
         heads = run_config.read_config(arguments.start_from)["heads"].values()
         units = [head.get("units", STRONG_UNITS) for head in heads if head["kind"] == STRONG]
         if STRONG in arguments.heads and arguments.strong_units is None and units:
@@ -324,7 +324,7 @@ def describe(
     for plan in plans:
         reason = f" ({why.get(given, 'as told')})" if plan.kind == STRONG else ""
         layers = f"layer{'s' * (len(plan.layers) > 1)} {', '.join(map(str, plan.layers))}{reason}"
-        layers += f", {plan.units} units" * bool(plan.units)
+        layers += f", {plan.units} units, dropout {plan.dropout:g}" * (plan.kind == STRONG)
         lines.append(
             f"{plan.name}: {layers}, learning rate {plan.learning_rate:g}, {plan.epochs} epoch{'s' * (plan.epochs > 1)}"
             f"{f', from {arguments.start_from}' if arguments.start_from else ''}"

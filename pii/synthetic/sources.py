@@ -31,7 +31,7 @@ REJECTED = {  # what Faker's methods return and no person writes
     "job": re.compile(r"[,(/]|.{45}|(\w{4})\w* \1|NDS|^(Land|Make|Copy|Sub)$"),
     "user_agent": re.compile(r"Gecko/\d{4}-|MSIE|Opera|Windows 9|\dl\d"),
 }
-YEAR = re.compile(r"\{(y|YEARWORD)")  # of a pattern of dates
+WITH_YEAR = re.compile(r"(?=.*\{(y|YEARWORD))(?!.*(\{weekday|\{WEEKDAYC| \{h))")  # dates that births have, too
 
 
 class Source(NamedTuple):
@@ -60,7 +60,7 @@ class Sources(dict[str, dict[str, Source]]):
         if locale in TARGETS.values():
             return {key: Source(patterns) for key, patterns in (scopes["target"] | scopes[locale]).items()}
         patterns = scopes["all"] | scopes[locale[:2]] | scopes[PARENTS.get(locale, locale)] | scopes[locale]
-        patterns["DOB"] = [p for p in patterns["DATE"] if YEAR.search(p) and "{weekday}" not in p]
+        patterns["DOB"] = [pattern for pattern in patterns["DATE"] if WITH_YEAR.match(pattern)]
         return {key: source_of(patterns[key], locale, self.seed) for key in patterns}
 
 

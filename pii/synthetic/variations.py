@@ -66,7 +66,13 @@ GREETINGS = {
     "fr": "Cher|Chère|Cher(e)|Cher/Chère|Cher[e]|Chèr(e)|Bonjour|Bonjour,|Bonsoir|Salut|Salutations|Salutations,"
     "|Attention|Bonne journée|Bienvenue|Félicitations|Merci|Hé|Coucou|À|Avis à|Rappel pour|Cher/chère|Très cher",
 }
-AFTER_GREETING = re.compile(r"^([^{,]*(?: ?\{[A-Z0-9]+\})+, )([a-zà-ÿ])")
+GREETED = r"\{(?:PREFIX|FIRSTNAME|MIDDLENAME|LASTNAME|USERNAME|GENDER|SEX|JOBTITLE|JOBTYPE)\}"
+AFTER_GREETING = {  # and the letter that follows the comma
+    language: re.compile(
+        rf"^((?:(?:{'|'.join(map(re.escape, words.split('|')))}) )?{GREETED}(?: {GREETED})*, )([a-zà-ÿ])"
+    )
+    for language, words in GREETINGS.items()
+}
 CAPITAL = 0.3  # share of the greetings after whose comma a capital follows
 SAME_FORM = {  # a type → what the target data calls such a value too, whatever the sentence says
     "IP": ["IP", "IPV4", "IPV4", "IPV6"],
@@ -94,7 +100,7 @@ def vary(skeleton: str, others: list[str], language: str, rng: random.Random) ->
     elif rng.random() < OTHER_GREETING:
         skeleton = GREETING.sub(f"{rng.choice(GREETINGS[language].split('|'))} ", skeleton)
     if rng.random() < CAPITAL:
-        skeleton = AFTER_GREETING.sub(lambda match: match[1] + match[2].upper(), skeleton)
+        skeleton = AFTER_GREETING[language].sub(lambda match: match[1] + match[2].upper(), skeleton)
     if language == "en" and rng.random() < SAID_OLD:
         skeleton = OLD.sub(r"\1 old", skeleton)
     return PLACE.sub(other_value, NAME.sub(other_name, skeleton))

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     steps: int  # optimizer steps in all epochs
     dropout: float
     scheduled: bool  # does the learning rate rise and fall?
-    units: int | None = None  # of a strong head, if not the default
+    units: int | None = None  # of a strong head
 
     def learning_rate_at(self, step: int) -> float:
         """Of step 1, 2, ...: constant, or a linear warm-up and half a cosine down to 0 (Loshchilov & Hutter 2017)."""

@@ -7,7 +7,7 @@ from pii.common import UserError
 from pii.corpus.store import MAX_LABELS
 from pii.decoder.precision import PRECISIONS
 from pii.decoder.source import FOLDER_KINDS
-from pii.heads.heads import KINDS, MOST_UNITS
+from pii.heads.heads import KINDS, MOST_UNITS, STRONG_UNITS
 from pii.untrusted import read_json, safe_join
 
 RUN_VERSION = 3
@@ -66,7 +66,7 @@ def sound_backbone(backbone: dict) -> bool:
 
 def sound_head(name: str, head: dict) -> bool:
     """Is this an entry of `heads` that train.py wrote? A name is also a folder's: it must not lead elsewhere."""
-    layers, units, calibration = head["layers"], head.get("units"), head["calibration"]
+    layers, units, calibration = head["layers"], head.get("units", STRONG_UNITS), head["calibration"]
     return (
         name.partition("@")[0] == head["kind"]
         and head["kind"] in KINDS
@@ -75,7 +75,8 @@ def sound_head(name: str, head: dict) -> bool:
         and isinstance(layers, list)
         and all(type(layer) is int and 0 <= layer < 10_000 for layer in layers)
         and 0 < len(set(layers)) == len(layers)  # a layer twice would only make the features wider
-        and (units is None or (type(units) is int and 0 < units <= MOST_UNITS))
+        and type(units) is int
+        and 0 < units <= MOST_UNITS
         and (
             calibration is None
             or ([type(n) for n in calibration] == [float] * 2 and all(map(math.isfinite, calibration)))

@@ -117,6 +117,7 @@ def head_config(trainer: HeadTrainer, sha256: str, validation: dict[str, dict]) 
         **({"units": plan.units} if plan.units else {}),
         "tags": trainer.head.tags,
         "learning_rate": plan.learning_rate,
+        "dropout": plan.dropout,
         "epochs": plan.epochs,
         "sha256": sha256,
         "calibration": validation.get(plan.name, {}).get("calibration"),

@@ -91,7 +91,7 @@ def start_from(run: Path, trainer: HeadTrainer, backbone: Backbone, split: Prepa
     layers = config["heads"][head]["layers"]
     if layers != trainer.plan.layers:
         raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
-    units = config["heads"][head].get("units") or STRONG_UNITS
+    units = config["heads"][head].get("units", STRONG_UNITS)
     if trainer.plan.units not in (None, units):
         raise UserError(f"{head} of {run} has {units} units: add --strong-units {units} to start there")
     check_weights(backbone, config["backbone"], run)

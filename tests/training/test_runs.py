@@ -400,7 +400,9 @@ def test_a_config_of_many_labels_allocates_nothing_that_the_head_does_not_hold(r
     config = run_config.read_config(run)
     built = []
     build = runs.build_head
-    monkeypatch.setattr(runs, "build_head", lambda *arguments: built.append(build(*arguments)) or built[-1])
+    monkeypatch.setattr(
+        runs, "build_head", lambda *arguments, **units: built.append(build(*arguments, **units)) or built[-1]
+    )
     assert "head.safetensors" in refusal(runs.read_head, run, config, "documented", 100_000)
     assert all(weight.is_meta for weight in built[0].parameters())
 
