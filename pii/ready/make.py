@@ -1,4 +1,4 @@
-"""Make the ready head again: `python -m pii.ready.make` in a clone, an hour or two. CARD.md tells of it."""
+"""Make the ready head again: `python -m pii.ready.make` in a clone, two hours or more. CARD.md tells of it."""
 
 import argparse
 import json
