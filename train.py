@@ -17,7 +17,7 @@ from pii.decoder.backbone import DEFAULT_BACKBONE, backbone_depth
 from pii.decoder.features import CACHES, Reader, fetch, to_device
 from pii.decoder.precision import PRECISIONS, describe_precision
 from pii.device import describe_device, device_name, peak_memory
-from pii.heads.heads import DOCUMENTED, KINDS, STRONG, STRONG_UNITS
+from pii.heads.heads import DOCUMENTED, KINDS, STRONG
 from pii.heads.tagging import Tagger
 from pii.outputs import check_output, check_unicode, clear_leftovers
 from pii.processes import Processes
@@ -242,14 +242,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     strong.add_argument("--strong-learning-rate", type=learning_rate, nargs="+", help="(2e-3)")
     strong.add_argument("--strong-epochs", type=positive_int, help=f"(as many as make {STRONG_STEPS} steps)")
-    few, many = FEW_SIZE, MANY_SIZE
-    many_windows = f"from {MANY_WINDOWS:,} windows on"
-    strong.add_argument("--strong-dropout", type=fraction, help=f"({few[1]}, {many_windows} {many[1]})")
-    strong.add_argument(
-        "--strong-units",
-        type=positive_int,
-        help=f"of its GRU, in either direction ({few[0]}, {many_windows} {many[0]})",
-    )
+    sizes = zip(FEW_SIZE, MANY_SIZE, strict=True)
+    units, dropout = (f"({few}, from {MANY_WINDOWS:,} windows on {many})" for few, many in sizes)
+    strong.add_argument("--strong-dropout", type=fraction, help=dropout)
+    strong.add_argument("--strong-units", type=positive_int, help=f"of its GRU, in either direction {units}")
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the backbone (bf16)")
     machine.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
@@ -269,10 +265,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         check_tensorboard()
     if arguments.start_from:
         # read now, or a mistake would only show once the backbone is loaded; a strong head begins as wide as that one
-        heads = run_config.read_config(arguments.start_from)["heads"].values()
-        units = [head.get("units", STRONG_UNITS) for head in heads if head["kind"] == STRONG]
-        if STRONG in arguments.heads and arguments.strong_units is None and units:
-            arguments.strong_units = units[0]
+        config = run_config.read_config(arguments.start_from)
+        head = run_config.head_of_kind(config, STRONG)
+        if STRONG in arguments.heads and arguments.strong_units is None and head:
+            arguments.strong_units = config["heads"][head]["units"]
     return arguments
 
 

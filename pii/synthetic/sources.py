@@ -56,6 +56,7 @@ class Sources(dict[str, dict[str, Source]]):
         return self[locale]
 
     def read(self, locale: str) -> dict[str, Source]:
+        """key → source of one locale. Raises UserError."""
         scopes = self.scopes
         if locale in TARGETS.values():
             return {key: Source(patterns) for key, patterns in (scopes["target"] | scopes[locale]).items()}

@@ -61,16 +61,17 @@ GREETING = re.compile(
 BLUNT = 0.4  # share of the greetings that are left out, so that a value is the first word
 OTHER_GREETING = 0.5  # share of the others that become one of these
 GREETINGS = {
-    "en": "Dear|Dear|Hi|Hello|Hey|Greetings,|Greetings|Good day|Good morning|Welcome|Attention|Congratulations|Thanks"
-    "|Attn:|Good evening,|To|Notice to|Esteemed|Reminder for|Hello there,",
-    "fr": "Cher|Chère|Cher(e)|Cher/Chère|Cher[e]|Chèr(e)|Bonjour|Bonjour,|Bonsoir|Salut|Salutations|Salutations,"
-    "|Attention|Bonne journée|Bienvenue|Félicitations|Merci|Hé|Coucou|À|Avis à|Rappel pour|Cher/chère|Très cher",
+    language: words.split("|")
+    for language, words in {
+        "en": "Dear|Dear|Hi|Hello|Hey|Greetings,|Greetings|Good day|Good morning|Welcome|Attention|Congratulations"
+        "|Thanks|Attn:|Good evening,|To|Notice to|Esteemed|Reminder for|Hello there,",
+        "fr": "Cher|Chère|Cher(e)|Cher/Chère|Cher[e]|Chèr(e)|Bonjour|Bonjour,|Bonsoir|Salut|Salutations|Salutations,"
+        "|Attention|Bonne journée|Bienvenue|Félicitations|Merci|Hé|Coucou|À|Avis à|Rappel pour|Cher/chère|Très cher",
+    }.items()
 }
 GREETED = r"\{(?:PREFIX|FIRSTNAME|MIDDLENAME|LASTNAME|USERNAME|GENDER|SEX|JOBTITLE|JOBTYPE)\}"
 AFTER_GREETING = {  # and the letter that follows the comma
-    language: re.compile(
-        rf"^((?:(?:{'|'.join(map(re.escape, words.split('|')))}) )?{GREETED}(?: {GREETED})*, )([a-zà-ÿ])"
-    )
+    language: re.compile(rf"^((?:(?:{'|'.join(map(re.escape, words))}) )?{GREETED}(?: {GREETED})*, )([a-zà-ÿ])")
     for language, words in GREETINGS.items()
 }
 CAPITAL = 0.3  # share of the greetings after whose comma a capital follows
@@ -98,7 +99,7 @@ def vary(skeleton: str, others: list[str], language: str, rng: random.Random) ->
     if rng.random() < BLUNT:
         skeleton = GREETING.sub("", skeleton)
     elif rng.random() < OTHER_GREETING:
-        skeleton = GREETING.sub(f"{rng.choice(GREETINGS[language].split('|'))} ", skeleton)
+        skeleton = GREETING.sub(f"{rng.choice(GREETINGS[language])} ", skeleton)
     if rng.random() < CAPITAL:
         skeleton = AFTER_GREETING[language].sub(lambda match: match[1] + match[2].upper(), skeleton)
     if language == "en" and rng.random() < SAID_OLD:

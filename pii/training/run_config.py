@@ -7,7 +7,7 @@ from pii.common import UserError
 from pii.corpus.store import MAX_LABELS
 from pii.decoder.precision import PRECISIONS
 from pii.decoder.source import FOLDER_KINDS
-from pii.heads.heads import KINDS, MOST_UNITS, STRONG_UNITS
+from pii.heads.heads import KINDS, MOST_UNITS, STRONG, STRONG_UNITS
 from pii.untrusted import read_json, safe_join
 
 RUN_VERSION = 3
@@ -28,7 +28,16 @@ def read_config(run: Path) -> dict:
         sound = False
     if not sound:
         raise UserError(f"{path} is of another version or damaged: train again")
+    for head in config["heads"].values():
+        if head["kind"] == STRONG:
+            head.setdefault("units", STRONG_UNITS)  # what all had before it could be told
     return config
+
+
+def head_of_kind(config: dict, kind: str) -> str | None:
+    """The run's best head where it is of this kind, else the first one that is."""
+    names = [config["best"], *config["heads"]]
+    return next((name for name in names if config["heads"][name]["kind"] == kind), None)
 
 
 def sound_config(config: dict) -> bool:

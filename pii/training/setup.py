@@ -14,12 +14,12 @@ from pii.decoder.features import Cache, Reader, choose_cache
 from pii.decoder.precision import backbone_dtype
 from pii.decoder.source import check_weights
 from pii.decoder.states import compile_layers, compiling_pays
-from pii.heads.heads import BIO, STRONG_UNITS
+from pii.heads.heads import BIO
 from pii.processes import Processes
 from pii.training.compare import TakeStep, choose_layers
 from pii.training.config import TrainingConfig
 from pii.training.plans import strong_layers
-from pii.training.run_config import read_config
+from pii.training.run_config import head_of_kind, read_config
 from pii.training.runs import read_head
 from pii.training.trainer import HeadTrainer
 
@@ -82,8 +82,7 @@ def start_from(run: Path, trainer: HeadTrainer, backbone: Backbone, split: Prepa
     other run's backbone, tokens or layers differ.
     """
     config = read_config(run)
-    names = [config["best"], *config["heads"]]
-    head = next((name for name in names if config["heads"][name]["kind"] == trainer.plan.kind), None)
+    head = head_of_kind(config, trainer.plan.kind)
     if head is None:
         raise UserError(f"{run} has no {trainer.plan.kind} head to start from: it has {', '.join(config['heads'])}")
     if config["tokenizer"]["sha256"] != split.meta["tokenizer"]["sha256"]:
@@ -91,8 +90,8 @@ def start_from(run: Path, trainer: HeadTrainer, backbone: Backbone, split: Prepa
     layers = config["heads"][head]["layers"]
     if layers != trainer.plan.layers:
         raise UserError(f"{head} of {run} reads other layers: add --layers {' '.join(map(str, layers))} to start there")
-    units = config["heads"][head].get("units", STRONG_UNITS)
-    if trainer.plan.units not in (None, units):
+    units = config["heads"][head].get("units")
+    if trainer.plan.units != units:
         raise UserError(f"{head} of {run} has {units} units: add --strong-units {units} to start there")
     check_weights(backbone, config["backbone"], run)
     built = read_head(run, config, head, trainer.head_width)

@@ -115,18 +115,21 @@ def test_a_row_of_the_target_style_forgets_what_the_row_before_was():
     assert own and values.make("PREFIX") in {"Mr.", "Mrs.", "Ms.", "Miss", "Dr."}
 
 
+DRAWS = 80_000  # so many that the rarest variation is among them
+
+
 def test_variations_change_names_and_places_and_nothing_between():
     skeleton = "Dear {FIRSTNAME}, call {PHONENUMBER} before {TIME}."
     rng = random.Random(0)
-    varied = Counter(vary(skeleton, ["Bye."], "en", rng) for _ in range(4000))
-    assert varied[skeleton] > 4000 * 0.1
-    assert 0.15 < sum(count for text, count in varied.items() if text.endswith(" Bye.")) / 4000 < 0.25
-    assert 0.35 < sum(count for text, count in varied.items() if text.startswith("{")) / 4000 < 0.45
+    varied = Counter(vary(skeleton, ["Bye."], "en", rng) for _ in range(DRAWS))
+    assert varied[skeleton] > DRAWS * 0.1
+    assert 0.15 < sum(count for text, count in varied.items() if text.endswith(" Bye.")) / DRAWS < 0.25
+    assert 0.35 < sum(count for text, count in varied.items() if text.startswith("{")) / DRAWS < 0.45
     frames = {re.sub(r"\{[A-Z0-9]+\}", "{}", text).removesuffix(" Bye.") for text in varied}
-    greetings = ["", *(f"{greeting} " for greeting in GREETINGS["en"].split("|"))]
+    greetings = ["", *(f"{greeting} " for greeting in GREETINGS["en"])]
     names, calls = ("{}", "{} {}", "{} {} {}"), ("call", "Call")
     right = {f"{hello}{n}, {call} {{}} before {{}}." for hello in greetings for n in names for call in calls}
-    assert frames <= right and len(frames) > len(right) / 2
+    assert frames == right
 
 
 def test_what_the_target_data_calls_by_two_names_is_called_by_both():
